@@ -1,0 +1,238 @@
+"""Every error this package raises on purpose, under one root. Knows nothing of gRPC: `_transport.status` maps to it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+
+class ContainerdError(Exception):
+    """Root of all errors of this package.
+
+    What the daemon said is the message; the gRPC error, where there was one, is `__cause__`; notes tell what was being
+    done (`add_note`).
+    """
+
+
+# ── what the daemon answers, one class per error class of containerd's errdefs ──────────────────────────────────────
+
+
+class CancelledByDaemonError(ContainerdError):
+    """The daemon gave the call up as cancelled, though nobody here cancelled it."""
+
+
+class UnknownError(ContainerdError):
+    """The daemon failed in a way it has no class for."""
+
+
+class InvalidArgumentError(ContainerdError, ValueError):
+    """An argument cannot work, whatever the state of the daemon."""
+
+
+class DeadlineExceededError(ContainerdError, TimeoutError):
+    """The daemon ran into a time limit of its own."""
+
+
+class NotFoundError(ContainerdError, LookupError):
+    """The object does not exist in this namespace."""
+
+
+class AlreadyExistsError(ContainerdError):
+    """An object of that name exists already."""
+
+
+class PermissionDeniedError(ContainerdError):
+    """The caller may not do that."""
+
+
+class ResourceExhaustedError(ContainerdError):
+    """A limit was reached, for instance 16 MiB for one message."""
+
+
+class FailedPreconditionError(ContainerdError):
+    """The object is not in the state the operation needs."""
+
+
+class ConflictError(FailedPreconditionError):
+    """Somebody else changed the object meanwhile."""
+
+
+class NotModifiedError(FailedPreconditionError):
+    """There was nothing to change."""
+
+
+class AbortedError(ContainerdError):
+    """The operation was given up half-way, usually because of another one."""
+
+
+class OutOfRangeError(ContainerdError):
+    """An offset or size lies outside the object."""
+
+
+class UnimplementedError(ContainerdError):
+    """The daemon has no such service, call or option."""
+
+
+class NotSupportedError(UnimplementedError):
+    """This daemon is too old for the call; the message says which line first serves it."""
+
+
+class InternalError(ContainerdError):
+    """The daemon found itself broken."""
+
+
+class UnavailableError(ContainerdError):
+    """Not now: the daemon is going away or the object is locked by somebody else."""
+
+
+class ConnectionLostError(UnavailableError):
+    """The connection to the daemon ended under the call.
+
+    Whether the call took effect is unknown, unless it was a read. The next call connects again by itself.
+    """
+
+
+class DataLossError(ContainerdError):
+    """Content is damaged."""
+
+
+class UnauthenticatedError(ContainerdError):
+    """Credentials are missing or wrong."""
+
+
+class ProtocolError(ContainerdError):
+    """The peer speaks something that is not containerd's API."""
+
+
+class ClientClosedError(ContainerdError):
+    """The client was used after its `async with` block had ended."""
+
+
+# ── reaching the daemon ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class DaemonConnectError(UnavailableError, ConnectionError):
+    """The daemon cannot be reached; the message says why and what to do. `address` is the socket's path."""
+
+    def __init__(self, message: str, *, address: str = "") -> None:
+        super().__init__(message)
+        self.address = address
+
+
+class SocketNotFoundError(DaemonConnectError):
+    """There is no socket at the address."""
+
+
+class SocketPermissionError(DaemonConnectError):
+    """The socket is there and this user may not use it."""
+
+
+class DaemonNotListeningError(DaemonConnectError):
+    """The socket is there and nobody listens on it."""
+
+
+class DaemonNotRespondingError(DaemonConnectError):
+    """Somebody listens, but does not answer as containerd does, or not at all."""
+
+
+class DaemonStartError(ContainerdError):
+    """An embedded daemon did not come up, or died; the message has the end of its log."""
+
+
+# ── tasks ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class TaskLostError(ContainerdError):
+    """The daemon can no longer tell how the process ended: it was removed, or ended while the daemon was down."""
+
+
+class ProcessExitError(ContainerdError):
+    """A process ended with a non-zero exit code; `stdout` and `stderr` hold what it had written."""
+
+    def __init__(self, exit_code: int, *, stdout: bytes = b"", stderr: bytes = b"", command: str = "process") -> None:
+        super().__init__(exit_code, stdout, stderr, command)
+        self.exit_code = exit_code
+        self.stdout = stdout
+        self.stderr = stderr
+        self.command = command
+
+    def __str__(self) -> str:
+        """Say the code and the end of what went to stderr."""
+        tail = self.stderr[-500:].decode(errors="replace").strip()
+        return f"{self.command} ended with exit code {self.exit_code}" + (f": {tail}" if tail else "")
+
+
+class StopTimeoutError(ContainerdError, TimeoutError):
+    """A task survived SIGKILL for longer than the bound: its process hangs in the kernel, most likely."""
+
+
+# ── content and registries ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class DigestMismatchError(DataLossError):
+    """Content is not what its descriptor promised. `source` says where it came from."""
+
+    def __init__(self, *, expected: str, actual: str, source: str = "") -> None:
+        super().__init__(expected, actual, source)
+        self.expected = expected
+        self.actual = actual
+        self.source = source
+
+    def __str__(self) -> str:
+        """Say both digests and the source."""
+        origin = f" from {self.source}" if self.source else ""
+        return f"content{origin} has digest {self.actual}, expected {self.expected}"
+
+
+class SizeMismatchError(DataLossError):
+    """Content is longer or shorter than its descriptor promised."""
+
+
+class UnpackError(ContainerdError):
+    """A layer could not become a snapshot."""
+
+
+class RegistryError(ContainerdError):
+    """A registry refused, failed or misbehaved.
+
+    `host` is the registry's host, `status` the HTTP status (0 where there was no response), `code` and `detail` the
+    registry's own words (distribution specification, "error codes").
+    """
+
+    def __init__(self, message: str, *, host: str = "", status: int = 0, code: str = "", detail: str = "") -> None:
+        super().__init__(message)
+        self.host = host
+        self.status = status
+        self.code = code
+        self.detail = detail
+
+
+class RegistryAuthenticationError(RegistryError, UnauthenticatedError):
+    """The registry wants other credentials, or the token service refused ours."""
+
+
+class RegistryNotFoundError(RegistryError, NotFoundError):
+    """The registry has no such repository, tag or blob, or hides it from us."""
+
+
+class RegistryRateLimitedError(RegistryError, ResourceExhaustedError):
+    """The registry asks to come back later; `retry_after` says when, if it told."""
+
+    def __init__(self, message: str, *, retry_after: timedelta | None = None, host: str = "", status: int = 429) -> None:
+        super().__init__(message, host=host, status=status)
+        self.retry_after = retry_after
+
+
+class RegistryUnavailableError(RegistryError, UnavailableError):
+    """The registry cannot be reached, or broke the connection more often than we try."""
+
+
+class RegistryStalledError(RegistryUnavailableError):
+    """The registry stopped sending, or sends too slowly to be of use."""
+
+
+class RegistryTLSError(RegistryError):
+    """The registry's certificate is not trusted, or TLS failed."""
+
+
+class ManifestTooLargeError(RegistryError):
+    """A manifest or index is larger than any honest one."""

@@ -1,0 +1,38 @@
+"""Label keys that containerd gives a meaning, and the rules labels obey."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from containerd_py.errors import InvalidArgumentError
+
+MAX_LABEL_SIZE: Final = 4096  # bytes of key and value together (containerd, pkg labels)
+
+GC_ROOT: Final = "containerd.io/gc.root"
+GC_EXPIRE: Final = "containerd.io/gc.expire"  # RFC 3339
+GC_FLAT: Final = "containerd.io/gc.flat"
+GC_REF_CONTENT: Final = "containerd.io/gc.ref.content"
+GC_REF_SNAPSHOT: Final = "containerd.io/gc.ref.snapshot"  # + "." + snapshotter
+DISTRIBUTION_SOURCE: Final = "containerd.io/distribution.source"  # + "." + registry host
+UNCOMPRESSED: Final = "containerd.io/uncompressed"  # a layer blob's diff ID
+SNAPSHOT_REF: Final = "containerd.io/snapshot.ref"  # the chain ID an extraction will become
+DEFAULT_SNAPSHOTTER: Final = "containerd.io/defaults/snapshotter"  # on a namespace
+DEFAULT_RUNTIME: Final = "containerd.io/defaults/runtime"  # on a namespace
+STOP_SIGNAL: Final = "io.containerd.image.config.stop-signal"
+
+
+def check_labels(labels: Mapping[str, str]) -> None:
+    """Refuse labels the daemon would refuse, naming the one at fault.
+
+    Raises:
+        InvalidArgumentError: A key is empty, or key and value together exceed 4,096 bytes.
+    """
+    for key, value in labels.items():
+        if not key:
+            raise InvalidArgumentError("a label key is empty: give every label a name")
+        size = len(key.encode()) + len(value.encode())
+        if size > MAX_LABEL_SIZE:
+            raise InvalidArgumentError(
+                f"label {key[:64]!r} takes {size} bytes: containerd allows {MAX_LABEL_SIZE} for key and value together"
+            )
