@@ -9,17 +9,19 @@ Standard library only, so that it runs on a bare machine. Knows apt and dpkg; kn
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 APT_ENV = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
-KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-THIRD_PARTY = re.compile(r"nodesource|docker|google|cloud|launchpad|microsoft|postgresql|security")
+APT_WAIT = ["-o", "DPkg::Lock::Timeout=600"]  # seconds: a fresh cloud machine often updates itself first
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+SERVICE_POLICY = Path("/usr/sbin/policy-rc.d")  # Debian's switch: exit status 101 forbids starting services
+SHOWN_PROGRESS = ("Get:", "Err:", "Ign:", "Setting up", "Need to get")
 
 
 class DebianError(RuntimeError):
@@ -35,45 +37,75 @@ def installed(package: str) -> bool:
 
 
 def install(packages: Iterable[str]) -> list[str]:
-    """Install what is missing from the machine's own suites; return what was installed, saying so on the way."""
+    """Install what is missing from the machine's own suites, starting no service; return what was installed.
+
+    Raises: DebianError.
+    """
+    _require_apt()
     missing = [package for package in packages if not installed(package)]
     if not missing:
         return []
     if os.geteuid() != 0:
-        raise DebianError(f"these Debian packages are missing and only root may install them: {' '.join(missing)}")
-    print(f"installing Debian packages: {' '.join(missing)}", flush=True)
-    _apt(["update"])
-    _apt(["install", "-y", "--no-install-recommends", *missing])
+        raise DebianError(
+            f"these Debian packages are missing and only root may install them: {' '.join(missing)}\n"
+            f"run as root: apt-get update && apt-get install -y {' '.join(missing)}"
+        )
+    _say(f"installing Debian packages: {' '.join(missing)}")
+    with _no_service_starts():
+        _apt([*APT_WAIT, "update"])
+        _apt([*APT_WAIT, "install", "-y", "--no-install-recommends", *missing])
     return missing
 
 
+@contextmanager
+def _no_service_starts() -> Iterator[None]:
+    # The packages of daemons start them at once (a registry open to the network, a containerd that nobody asked for).
+    if SERVICE_POLICY.exists():
+        yield
+        return
+    SERVICE_POLICY.write_text("#!/bin/sh\nexit 101\n")
+    SERVICE_POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        SERVICE_POLICY.unlink(missing_ok=True)
+
+
 def mirror() -> str:
-    """Return the Debian mirror this machine's own apt configuration names."""
-    for uri, suites in _sources():
-        if not THIRD_PARTY.search(uri) and any(re.match(r"(bookworm|trixie|forky|sid|stable|testing)$", s) for s in suites):
-            return uri
-    raise DebianError("no Debian mirror found in /etc/apt: add the distribution's own sources first")
+    """Return the Debian mirror that this machine's own apt uses, as apt itself tells it.
+
+    Raises: DebianError.
+    """
+    if (found := _configured_mirror()) is not None:
+        return found
+    if os.geteuid() == 0:  # whose archive an address is stands in the lists: a fresh machine has none yet
+        _apt([*APT_WAIT, "update"])
+        if (found := _configured_mirror()) is not None:
+            return found
+    raise DebianError(
+        "apt knows no Debian mirror: see that /etc/apt names the distribution's own archive, "
+        "run 'apt-get update' as root and try again"
+    )
 
 
-def _sources() -> Iterator[tuple[str, list[str]]]:
-    apt = Path("/etc/apt")
-    for path in sorted(apt.glob("sources.list.d/*.sources")):
-        for stanza in re.split(r"\n\s*\n", path.read_text()):
-            fields = dict(re.findall(r"^(\w[\w-]*):[ \t]*(.+)$", stanza, re.MULTILINE))
-            for uri in fields.get("URIs", "").split():
-                yield uri, fields.get("Suites", "").split()
-    for path in [apt / "sources.list", *sorted(apt.glob("sources.list.d/*.list"))]:
-        for line in path.read_text().splitlines() if path.exists() else ():
-            match = re.match(r"deb\s+(?:\[[^\]]*\]\s*)?(\S+)\s+(\S+)", line.strip())
-            if match:
-                yield match[1], [match[2]]
+def _configured_mirror() -> str | None:
+    query = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(ORIGIN) $(LABEL) $(COMPONENT)"]
+    shown = subprocess.run([*query, "Created-By: Packages"], env=APT_ENV, capture_output=True, text=True, check=False)
+    for line in shown.stdout.splitlines():
+        match line.split():
+            case [uri, "Debian", "Debian", "main"]:
+                return uri
+    return None
 
 
 def unpack(suite: str, folder: Path, packages: Iterable[str]) -> dict[str, str]:
     """Extract packages of another suite into `folder`; return the version of each.
 
     Uses an apt state of its own: neither the machine's sources nor its installed packages change.
+
+    Raises: DebianError.
     """
+    _require_apt()
     with tempfile.TemporaryDirectory(prefix="apt-") as temporary:
         state = Path(temporary)
         options = _private_apt(state, suite)
@@ -86,10 +118,7 @@ def unpack(suite: str, folder: Path, packages: Iterable[str]) -> dict[str, str]:
         versions = {}
         for archive in sorted(downloads.glob("*.deb")):
             subprocess.run(["dpkg-deb", "-x", archive, folder], check=True)
-            shown = subprocess.run(
-                ["dpkg-deb", "-W", "--showformat=${Package} ${Version}", archive],
-                capture_output=True, text=True, check=True,
-            ).stdout.split()
+            shown = _output(["dpkg-deb", "-W", "--showformat=${Package} ${Version}", str(archive)]).split()
             versions[shown[0]] = shown[1]
         return versions
 
@@ -99,11 +128,13 @@ def _private_apt(state: Path, suite: str) -> list[str]:
     parts, lists, cache = state / "sources", state / "lists", state / "cache"
     for folder in (parts, lists / "partial", cache / "archives" / "partial"):
         folder.mkdir(parents=True)
-    signed = f"[signed-by={KEYRING}] " if Path(KEYRING).exists() else ""
+    signed = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
     (parts / "suite.list").write_text(f"deb {signed}{mirror()} {suite} main\n")
     settings = {
         "Dir::Etc::SourceList": "/dev/null",
         "Dir::Etc::SourceParts": str(parts),
+        "Dir::Etc::Preferences": "/dev/null",
+        "Dir::Etc::PreferencesParts": "/dev/null",
         "Dir::State::Lists": str(lists),
         "Dir::Cache": str(cache),
         "Acquire::Languages": "none",
@@ -112,27 +143,50 @@ def _private_apt(state: Path, suite: str) -> list[str]:
     return [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
 
 
-def _apt(arguments: list[str], cwd: Path | None = None) -> None:
-    if shutil.which("apt-get") is None:
+def _require_apt() -> None:
+    if shutil.which("apt-get") is None or shutil.which("dpkg-query") is None:
         raise DebianError("apt-get is not here: this development set-up is made for Debian 12 or later")
-    result = subprocess.run(
-        ["apt-get", "-q", *arguments], env=APT_ENV, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, check=False,
+
+
+def _apt(arguments: list[str], cwd: Path | None = None) -> None:
+    process = subprocess.Popen(
+        ["apt-get", "-q", *arguments],
+        env=APT_ENV,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
-    if result.returncode != 0:
-        tail = "\n".join(result.stdout.splitlines()[-15:])
-        raise DebianError(f"apt-get {' '.join(a for a in arguments if '/' not in a)} failed:\n{tail}")
+    with process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith(SHOWN_PROGRESS):
+                _say(f"  {line.rstrip()}")
+    if process.returncode != 0:
+        words = [word for word in arguments if not word.startswith("-") and "::" not in word]
+        raise DebianError(f"apt-get {' '.join(words)} failed:\n{''.join(lines[-15:])}")
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.run(command, env=APT_ENV, capture_output=True, text=True, check=True).stdout
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def main(arguments: list[str]) -> int:
     """Run the command line in the module's docstring."""
     try:
         match arguments:
-            case ["install", *packages]:
+            case ["install", *packages] if packages:
                 install(packages)
             case ["unpack", suite, folder, *packages] if packages:
                 for package, version in unpack(suite, Path(folder), packages).items():
-                    print(package, version)
+                    _say(f"{package} {version}")
             case _:
                 print(__doc__, file=sys.stderr)
                 return 2
