@@ -1,0 +1,177 @@
+"""grpclib's channel as this package needs it: typed errors at the exit of every call, guarded waits, wide windows."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from types import TracebackType
+from typing import Any, Final, Self
+
+import grpclib.client
+from grpclib.config import Configuration
+from grpclib.const import Cardinality
+from grpclib.encoding.base import CodecBase
+from grpclib.metadata import Deadline, _MetadataLike
+from grpclib.protocol import H2Protocol
+from h2.exceptions import ProtocolError as Http2ProtocolError
+from multidict import MultiDict
+
+from containerd_py import errors
+from containerd_py._transport.address import explain
+from containerd_py._transport.guard import CallGuard
+from containerd_py._transport.http2 import Http2Protocol, is_answered
+from containerd_py._transport.status import DetailsCodec, translate
+
+# One unread stream must not stop the others: the connection's window is as wide as HTTP/2 allows, a stream's is not.
+CONNECTION_WINDOW: Final = 2**31 - 1
+STREAM_WINDOW: Final = 4 * 1024 * 1024
+RECEIVE_LIMIT: Final = 64 * 1024 * 1024  # a reply larger than any daemon sends (16 MiB) is damage, not data
+
+
+class MessageCodec(CodecBase):
+    """Encodes and decodes betterproto messages."""
+
+    __content_subtype__ = "proto"
+
+    def encode(self, message: Any, message_type: Any) -> bytes:
+        """Return the message's bytes."""
+        if not isinstance(message, message_type):
+            raise TypeError(f"expected {message_type.__name__}, got {type(message).__name__}")
+        return bytes(message)
+
+    def decode(self, data: bytes, message_type: Any) -> Any:
+        """Return the message in the bytes."""
+        return message_type.parse(data)
+
+
+class Call(grpclib.client.Stream[Any, Any]):
+    """One RPC. Leaving it raises this package's errors, never grpclib's."""
+
+    _channel: Channel
+
+    async def __aenter__(self) -> Self:
+        self._channel.check_usable()
+        await super().__aenter__()
+        self._wrapper = CallGuard()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        try:
+            await self._leave(exc_type, exc_val, exc_tb)
+        except errors.ContainerdError:
+            raise
+        except BaseException as error:
+            self._raise_translated(error)
+            raise
+        if exc_val is not None:
+            self._raise_translated(exc_val)
+
+    async def _leave(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        answered = self._send_request_done and self.is_answered
+        if exc_val is None and answered:
+            self._end_done = True  # the server has finished: there is nobody left to half-close towards
+        elif exc_val is None and self._send_request_done and not self._is_half_closed:
+            self._cancel_done = True  # left before the end: the reset below is all the server needs to know
+        await super().__aexit__(exc_type, exc_val, exc_tb)
+        if answered and (exc_val is None or isinstance(exc_val, Http2ProtocolError)):
+            self._maybe_raise()  # a status that arrived counts, also when the connection has gone meanwhile
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the daemon's status has arrived."""
+        return is_answered(self._stream)
+
+    async def finish(self) -> None:
+        """Wait for the status after the last message and raise it if it is an error."""
+        self._end_done = True
+        if not self._recv_trailing_metadata_done:
+            await self.recv_trailing_metadata()
+
+    @property
+    def _is_half_closed(self) -> bool:
+        return self._end_done or (not self._cardinality.client_streaming and self._send_message_done)
+
+    def translated(self, error: BaseException) -> errors.ContainerdError | None:
+        """Return this package's error for what grpclib raised during this call, None if it is not grpclib's."""
+        version = self._channel.daemon_version
+        return translate(error, method=self._method_name, metadata=self._metadata, version=version)  # type: ignore[arg-type]
+
+    def _raise_translated(self, error: BaseException) -> None:
+        if isinstance(error, errors.ContainerdError):
+            return
+        made = self.translated(error)
+        if made is not None:
+            raise made from error
+
+
+class Channel(grpclib.client.Channel):
+    """One HTTP/2 connection on a unix socket; made again by itself when it is gone."""
+
+    def __init__(self, path: str) -> None:
+        config = Configuration(http2_connection_window_size=CONNECTION_WINDOW, http2_stream_window_size=STREAM_WINDOW)
+        super().__init__(path=path, codec=MessageCodec(), status_details_codec=DetailsCodec(), config=config)
+        self._running_loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
+        self._is_closed = False
+        self.daemon_version = ""  # as its Version call said on the present connection
+
+    def check_usable(self) -> None:
+        """Refuse use where it could only hang or do harm.
+
+        Raises:
+            ClientClosedError: The client was closed, or belongs to another event loop or to the parent process.
+        """
+        if self._is_closed:
+            raise errors.ClientClosedError("this client is closed: use it inside its `async with connect()` block")
+        if self._pid != os.getpid():
+            raise errors.ClientClosedError("this client belongs to the parent process: connect again after a fork")
+        if asyncio.get_running_loop() is not self._running_loop:
+            raise errors.ClientClosedError("this client belongs to another event loop: connect in the loop that uses it")
+
+    def request(
+        self,
+        name: str,
+        cardinality: Cardinality,
+        request_type: type[Any],
+        reply_type: type[Any],
+        *,
+        timeout: float | None = None,
+        deadline: Deadline | None = None,
+        metadata: _MetadataLike | None = None,
+    ) -> Call:
+        """Begin a call; what generated stubs use. Time limits belong to the caller's cancel scopes, so none is sent."""
+        if timeout is not None or deadline is not None:
+            raise errors.InvalidArgumentError("no gRPC deadlines: put the call under `anyio.fail_after(seconds)`")
+        items = metadata.items() if hasattr(metadata, "items") else metadata or ()
+        return Call(
+            self,
+            name,
+            MultiDict(items),
+            cardinality,
+            request_type,
+            reply_type,
+            codec=self._codec,
+            status_details_codec=self._status_details_codec,
+            dispatch=self.__dispatch__,
+        )
+
+    def _protocol_factory(self) -> H2Protocol:
+        return Http2Protocol(grpclib.client.Handler(), self._config, self._h2_config)
+
+    async def _create_connection(self) -> H2Protocol:
+        assert self._path is not None
+        self.daemon_version = ""
+        try:
+            return await super()._create_connection()
+        except OSError as error:
+            raise explain(error, self._path) from error
+
+    def close(self) -> None:
+        """Close the connection; calls under way fail."""
+        self._is_closed = True
+        if self._pid == os.getpid():
+            super().close()

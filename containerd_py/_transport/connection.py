@@ -1,0 +1,96 @@
+"""The one way to a daemon: calls with typed errors, under a scope, repeated where repeating is harmless."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from typing import Final, Protocol, TypeVar
+
+import anyio
+import attrs
+
+from containerd_py._transport.channel import Channel
+from containerd_py._transport.duplex import Duplex, open_duplex
+from containerd_py._transport.scope import Scope
+from containerd_py.errors import ConnectionLostError, DaemonConnectError
+
+# A daemon that restarts is away for a moment: reads wait this long (seconds) for it, in steps.
+RETRY_PAUSES: Final = (0.0, 0.05, 0.1, 0.2, 0.4)
+
+RequestT = TypeVar("RequestT")
+ReplyT = TypeVar("ReplyT")
+StubT = TypeVar("StubT", covariant=True)
+
+
+class StubClass(Protocol[StubT]):
+    """A generated stub's class."""
+
+    def __call__(self, channel: Channel, *, metadata: dict[str, str]) -> StubT:
+        """Make the stub."""
+        ...
+
+
+class Connection:
+    """A daemon's address and the channel to it. Connects at the first call, and again after the daemon restarts."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.channel = Channel(address)
+
+    def close(self) -> None:
+        """Close the channel; calls under way fail, later ones are refused."""
+        self.channel.close()
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.address}>"
+
+
+@attrs.frozen
+class Rpc:
+    """What services call with: a connection and the scope of every call on it."""
+
+    connection: Connection
+    scope: Scope
+
+    def stub(self, stub_class: StubClass[StubT]) -> StubT:
+        """Make a generated stub whose calls run in this scope and raise typed errors."""
+        return stub_class(self.connection.channel, metadata=self.scope.metadata())
+
+    async def read(self, call: Callable[[RequestT], Awaitable[ReplyT]], request: RequestT) -> ReplyT:
+        """Call what changes nothing, or nothing more when called twice: a lost connection is tried again."""
+        try:
+            return await call(request)
+        except ConnectionLostError as error:
+            lost = error
+        for pause in RETRY_PAUSES:
+            await anyio.sleep(pause)
+            try:
+                return await call(request)
+            except (ConnectionLostError, DaemonConnectError) as error:
+                error.__cause__ = error.__cause__ or lost
+                lost_again: ConnectionLostError | DaemonConnectError = error
+        raise lost_again
+
+    def stream(
+        self, call: Callable[[RequestT], AsyncIterator[ReplyT]], request: RequestT
+    ) -> AbstractAsyncContextManager[AsyncGenerator[ReplyT]]:
+        """Open a server's stream; leaving the context resets it, so that none is ever abandoned half-read."""
+        generator = call(request)
+        assert isinstance(generator, AsyncGenerator)
+        return aclosing(generator)
+
+    def duplex(
+        self, route: str, request_type: type[RequestT], reply_type: type[ReplyT]
+    ) -> AbstractAsyncContextManager[Duplex[RequestT, ReplyT]]:
+        """Open a bidirectional call at `route`."""
+        return open_duplex(self.connection.channel, route, request_type, reply_type, self.scope.metadata())
+
+
+@asynccontextmanager
+async def open_connection(address: str) -> AsyncIterator[Connection]:
+    """Lend a connection to the daemon at the socket's path."""
+    connection = Connection(address)
+    try:
+        yield connection
+    finally:
+        connection.close()

@@ -1,0 +1,174 @@
+"""Container records: what a task is made from. Knows the Containers service; knows nothing of running processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from types import MappingProxyType
+from typing import Final
+
+import attrs
+
+from containerd_py._generated.containerd.services.containers.v1 import (
+    ContainerRuntime,
+    ContainersStub,
+    CreateContainerRequest,
+    DeleteContainerRequest,
+    GetContainerRequest,
+    ListContainersRequest,
+    UpdateContainerRequest,
+)
+from containerd_py._generated.containerd.services.containers.v1 import Container as WireContainer
+from containerd_py._generated.google.protobuf import Any as WireAny
+from containerd_py._transport.connection import Rpc
+from containerd_py._transport.scope import check_identifier
+from containerd_py.errors import ConnectionLostError, UnimplementedError
+from containerd_py.labels import check_labels
+from containerd_py.services.wire import any_from_wire, any_to_wire, mask_to_wire, required, time_from_wire
+from containerd_py.typeurl import TypedValue
+from containerd_py.types import NO_LABELS, Timestamp, frozen_map
+
+_NO_EXTENSIONS: Final[Mapping[str, TypedValue]] = MappingProxyType({})
+
+
+def _frozen_extensions(items: Mapping[str, TypedValue]) -> Mapping[str, TypedValue]:
+    return MappingProxyType(dict(items))
+
+
+@attrs.frozen(kw_only=True)
+class Runtime:
+    """The runtime that runs a container, and options of its own."""
+
+    name: str
+    options: TypedValue | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ContainerRecord:
+    """A container as the daemon keeps it (containerd.services.containers.v1.Container).
+
+    `labels`, `image`, `spec`, `snapshot_key` and `extensions` may be changed; `id`, `runtime`, `snapshotter` and
+    `sandbox` may not; the times are the daemon's.
+    """
+
+    id: str
+    labels: Mapping[str, str] = attrs.field(default=NO_LABELS, converter=frozen_map, hash=False)
+    image: str = ""
+    runtime: Runtime
+    spec: TypedValue | None = None
+    snapshotter: str = ""
+    snapshot_key: str = ""
+    extensions: Mapping[str, TypedValue] = attrs.field(default=_NO_EXTENSIONS, converter=_frozen_extensions, hash=False)
+    sandbox: str = ""
+    created_at: Timestamp | None = None
+    updated_at: Timestamp | None = None
+
+
+def _record_from_wire(value: WireContainer | None) -> ContainerRecord:
+    container = required(value, "the container")
+    runtime = container.runtime or ContainerRuntime()
+    return ContainerRecord(
+        id=container.id,
+        labels=container.labels,
+        image=container.image,
+        runtime=Runtime(name=runtime.name, options=any_from_wire(runtime.options)),
+        spec=any_from_wire(container.spec),
+        snapshotter=container.snapshotter,
+        snapshot_key=container.snapshot_key,
+        extensions={
+            name: TypedValue(type_url=extension.type_url, value=extension.value)
+            for name, extension in container.extensions.items()
+        },
+        sandbox=container.sandbox,
+        created_at=time_from_wire(container.created_at),
+        updated_at=time_from_wire(container.updated_at),
+    )
+
+
+def _record_to_wire(record: ContainerRecord) -> WireContainer:
+    check_labels(record.labels)
+    return WireContainer(
+        id=record.id,
+        labels=dict(record.labels),
+        image=record.image,
+        runtime=ContainerRuntime(name=record.runtime.name, options=any_to_wire(record.runtime.options)),
+        spec=any_to_wire(record.spec),
+        snapshotter=record.snapshotter,
+        snapshot_key=record.snapshot_key,
+        extensions={
+            name: WireAny(type_url=extension.type_url, value=extension.value)
+            for name, extension in record.extensions.items()
+        },
+        sandbox=record.sandbox,
+    )
+
+
+class ContainersService:
+    """The Containers service, typed (containerd.services.containers.v1.Containers)."""
+
+    def __init__(self, rpc: Rpc) -> None:
+        self._rpc = rpc
+
+    @cached_property
+    def _stub(self) -> ContainersStub:
+        return self._rpc.stub(ContainersStub)
+
+    async def get(self, id: str) -> ContainerRecord:  # noqa: A002
+        """Return a container's record (Containers.Get).
+
+        Raises:
+            NotFoundError: There is none of that ID.
+        """
+        reply = await self._rpc.read(self._stub.get, GetContainerRequest(id=id))
+        return _record_from_wire(reply.container)
+
+    async def list(self, filters: Iterable[str] = ()) -> list[ContainerRecord]:
+        """Return the records that match any of the filters, all without one (Containers.ListStream).
+
+        Streamed, so that their number is not bounded by the size of one message. Filter fields: `id`, `runtime.name`,
+        `image`, `labels`.
+        """
+        request = ListContainersRequest(filters=[*filters])
+        try:
+            return await self._list_streamed(request)
+        except ConnectionLostError:
+            return await self._list_streamed(request)
+        except UnimplementedError:
+            reply = await self._rpc.read(self._stub.list, request)
+            return [_record_from_wire(container) for container in reply.containers]
+
+    async def _list_streamed(self, request: ListContainersRequest) -> list[ContainerRecord]:
+        async with self._rpc.stream(self._stub.list_stream, request) as messages:
+            return [_record_from_wire(message.container) async for message in messages]
+
+    async def create(self, record: ContainerRecord) -> ContainerRecord:
+        """Create a record (Containers.Create).
+
+        Raises:
+            AlreadyExistsError: The ID is taken.
+            InvalidArgumentError: The ID is no identifier, or a part is missing.
+        """
+        check_identifier(record.id, "container ID")
+        reply = await self._stub.create(CreateContainerRequest(container=_record_to_wire(record)))
+        return _record_from_wire(reply.container)
+
+    async def update(self, record: ContainerRecord, *, fields: Iterable[str] | None = None) -> ContainerRecord:
+        """Change a record (Containers.Update).
+
+        Without `fields`, everything that may change is replaced. Fields: `labels`, `labels.KEY` (an empty value removes
+        it), `spec`, `extensions`, `extensions.NAME`, `image`, `snapshotkey`.
+
+        Raises:
+            NotFoundError: There is no such container.
+            InvalidArgumentError: The snapshotter or runtime would change.
+        """
+        request = UpdateContainerRequest(container=_record_to_wire(record), update_mask=mask_to_wire(fields))
+        return _record_from_wire((await self._stub.update(request)).container)
+
+    async def delete(self, id: str) -> None:  # noqa: A002
+        """Delete a record (Containers.Delete). A snapshot or task it names is left alone.
+
+        Raises:
+            NotFoundError: There is none of that ID.
+        """
+        await self._stub.delete(DeleteContainerRequest(id=id))

@@ -1,0 +1,95 @@
+"""Wire forms that several services share: times, descriptors, mounts, `Any`. The only shared knowledge of protobuf."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final, TypeVar
+
+from containerd_py._generated.containerd.types import Descriptor as WireDescriptor
+from containerd_py._generated.containerd.types import Mount as WireMount
+from containerd_py._generated.google.protobuf import Any as WireAny
+from containerd_py._generated.google.protobuf import FieldMask
+from containerd_py._generated.google.protobuf import Timestamp as WireTimestamp
+from containerd_py.errors import ProtocolError
+from containerd_py.typeurl import TypedValue
+from containerd_py.types import Descriptor, Mount, Timestamp
+
+_GO_ZERO_TIME: Final = -62135596800  # seconds of 0001-01-01, which Go sends for "no time"
+T = TypeVar("T")
+
+
+def required(value: T | None, what: str) -> T:
+    """Return a submessage that the daemon always sends."""
+    if value is None:
+        raise ProtocolError(f"the daemon's answer lacks {what}")
+    return value
+
+
+def time_from_wire(value: WireTimestamp | None) -> Timestamp | None:
+    """Return a point in time; None where there is none or it is Go's zero time."""
+    if value is None or value.seconds <= _GO_ZERO_TIME:
+        return None
+    try:
+        return Timestamp.from_parts(value.seconds, value.nanos)
+    except OverflowError:
+        return None  # beyond the year 9999: nothing a calendar can hold
+
+
+def time_to_wire(value: Timestamp | None) -> WireTimestamp | None:
+    """Return the wire form of a point in time."""
+    if value is None:
+        return None
+    seconds, nanos = value.parts
+    return WireTimestamp(seconds=seconds, nanos=nanos)
+
+
+def descriptor_from_wire(value: WireDescriptor) -> Descriptor:
+    """Return a descriptor; the daemon keeps no platform, URLs or inline data."""
+    return Descriptor(
+        media_type=value.media_type, digest=value.digest, size=value.size, annotations=value.annotations
+    )
+
+
+def descriptor_to_wire(value: Descriptor) -> WireDescriptor:
+    """Return the wire form of a descriptor."""
+    return WireDescriptor(
+        media_type=value.media_type, digest=value.digest, size=value.size, annotations=dict(value.annotations)
+    )
+
+
+def mounts_from_wire(values: Iterable[WireMount]) -> list[Mount]:
+    """Return mounts."""
+    return [
+        Mount(type=value.type, source=value.source, target=value.target, options=tuple(value.options))
+        for value in values
+    ]
+
+
+def mounts_to_wire(values: Iterable[Mount]) -> list[WireMount]:
+    """Return the wire form of mounts."""
+    return [
+        WireMount(type=value.type, source=value.source, target=value.target, options=list(value.options))
+        for value in values
+    ]
+
+
+def any_from_wire(value: WireAny | None) -> TypedValue | None:
+    """Return a typed value; None where it is absent or empty."""
+    if value is None or not (value.type_url or value.value):
+        return None
+    return TypedValue(type_url=value.type_url, value=value.value)
+
+
+def any_to_wire(value: TypedValue | None) -> WireAny | None:
+    """Return the wire form of a typed value."""
+    return None if value is None else WireAny(type_url=value.type_url, value=value.value)
+
+
+def mask_to_wire(fields: Iterable[str] | None) -> FieldMask | None:
+    """Return a field mask; None means all fields."""
+    return None if fields is None else FieldMask(paths=list(fields))
+
+
+def label_mask(labels: Mapping[str, str], prefix: str = "labels") -> list[str]:
+    """Return the mask that changes just these labels and leaves the others."""
+    return [f"{prefix}.{key}" for key in labels]
