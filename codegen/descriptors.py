@@ -1,15 +1,17 @@
 """The committed descriptor set: what containerd's API says, without its comments.
 
-Knows protoc, the folders protos live in and what is cut away; knows nothing of Python code. The set is committed so
+Knows protoc, where the protos come from and what is cut away; knows nothing of Python code. The set is committed so
 that generating needs neither the protos nor protoc.
 """
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Final
 
@@ -21,19 +23,19 @@ from betterproto2_compiler.lib.google.protobuf import (
     MessageOptions,
 )
 
-DESCRIPTOR_SET: Final = Path(__file__).with_name("containerd.binpb")
+from codegen.model import is_map_entry
 
-GO_SOURCES: Final = Path("usr/share/gocode/src")
 API: Final = "github.com/containerd/containerd/api"
 CGROUPS: Final = "github.com/containerd/cgroups/v3"
+GO_SOURCES: Final = Path("usr/share/gocode/src")
 WELL_KNOWN: Final = tuple(
     f"google/protobuf/{name}.proto" for name in ("any", "duration", "empty", "field_mask", "timestamp")
 )
 
-# Holds nothing but custom options of the Go code, and would pull in protobuf's whole descriptor.proto.
-OPTIONS_ONLY: Final = f"{API}/types/fieldpath.proto"
+# They declare nothing but custom options, which are cut away.
+OPTIONS_ONLY: Final = frozenset({f"{API}/types/fieldpath.proto", "google/protobuf/descriptor.proto"})
 
-# containerd's introspection imports it; no Debian package ships the file.
+# containerd's introspection imports it, and no Debian package ships the file.
 STATUS_PROTO: Final = """\
 syntax = "proto3";
 package google.rpc;
@@ -56,64 +58,39 @@ class DescriptorError(RuntimeError):
 def unpack_debian(folder: Path) -> None:
     """Download the Debian packages that ship the protos and unpack them into `folder`."""
     script = Path(__file__).parents[1] / ".ci" / "debian.py"
-    subprocess.run([sys.executable, str(script), "unpack", DEBIAN_SUITE, str(folder), *DEBIAN_PACKAGES], check=True)
+    subprocess.run([sys.executable, script, "unpack", DEBIAN_SUITE, folder, *DEBIAN_PACKAGES], check=True)
 
 
-def build(protos: Iterable[Path]) -> bytes:
+def debian_versions(folders: Iterable[Path]) -> dict[str, str]:
+    """Return the version of each Debian package of ours that was unpacked into one of the folders."""
+    versions = {}
+    for folder in folders:
+        for package in DEBIAN_PACKAGES:
+            changelog = folder / "usr/share/doc" / package / "changelog.Debian.gz"
+            if changelog.exists():
+                with gzip.open(changelog, "rt", encoding="utf-8") as lines:
+                    versions[package] = lines.readline().split("(")[1].split(")")[0]
+    return versions
+
+
+def build(folders: Iterable[Path]) -> bytes:
     """Compile the protos below the folders and return the descriptor set, without comments and options.
 
-    Each folder is one whose `usr/share/gocode/src` holds Go import paths (an unpacked Debian package), or one that
-    holds such paths itself.
+    A folder is an unpacked Debian package, or it holds Go import paths (`github.com/…`) itself.
 
     Raises:
-        DescriptorError: a folder has no protos, or protoc refused them.
+        DescriptorError: there are no protos, or protoc refused them.
     """
-    roots = [folder / GO_SOURCES if (folder / GO_SOURCES).is_dir() else folder for folder in protos]
-    names = sorted({name for root in roots for name in _proto_names(root)} - {OPTIONS_ONLY})
+    roots = [folder / GO_SOURCES if (folder / GO_SOURCES).is_dir() else folder for folder in folders]
+    names = sorted({name for root in roots for name in _proto_names(root)} - OPTIONS_ONLY)
     for prefix in (API, CGROUPS):
         if not any(name.startswith(prefix) for name in names):
             raise DescriptorError(f"no .proto file below {prefix} in {', '.join(map(str, roots))}")
     compiled = FileDescriptorSet.parse(_protoc(roots, names))
-    kept = [file for file in compiled.file if file.name not in (OPTIONS_ONLY, "google/protobuf/descriptor.proto")]
+    kept = [file for file in compiled.file if file.name not in OPTIONS_ONLY]
     for file in kept:
-        _cut(file)
+        _cut_file(file)
     return bytes(FileDescriptorSet(file=kept))
-
-
-def load(path: Path = DESCRIPTOR_SET) -> list[FileDescriptorProto]:
-    """Return the files of the committed descriptor set."""
-    return FileDescriptorSet.parse(path.read_bytes()).file
-
-
-def walk_messages(file: FileDescriptorProto) -> Iterator[tuple[str, DescriptorProto]]:
-    """Yield every message of a file, nested ones too, map entries not, with its full name."""
-
-    def walk(prefix: str, messages: Iterable[DescriptorProto]) -> Iterator[tuple[str, DescriptorProto]]:
-        for message in messages:
-            if message.options is not None and message.options.map_entry:
-                continue
-            yield f"{prefix}.{message.name}", message
-            yield from walk(f"{prefix}.{message.name}", message.nested_type)
-
-    yield from walk(file.package, file.message_type)
-
-
-def walk_rpcs(file: FileDescriptorProto) -> Iterator[str]:
-    """Yield the path of every RPC of a file, as gRPC sends it: `/package.Service/Method`."""
-    for service in file.service:
-        for method in service.method:
-            yield f"/{file.package}.{service.name}/{method.name}"
-
-
-def summarise(files: Iterable[FileDescriptorProto]) -> Mapping[str, int]:
-    """Count files, messages, services and RPCs."""
-    files = list(files)
-    return {
-        "files": len(files),
-        "messages": sum(1 for file in files for _ in walk_messages(file)),
-        "services": sum(len(file.service) for file in files),
-        "rpcs": sum(1 for file in files for _ in walk_rpcs(file)),
-    }
 
 
 def _proto_names(root: Path) -> Iterator[str]:
@@ -123,32 +100,26 @@ def _proto_names(root: Path) -> Iterator[str]:
 
 
 def _protoc(roots: Iterable[Path], names: Iterable[str]) -> bytes:
+    bundled = resources.files("grpc_tools") / "_proto"  # google.protobuf's own
     with tempfile.TemporaryDirectory(prefix="protos-") as temporary:
         status = Path(temporary, "google", "rpc", "status.proto")
         status.parent.mkdir(parents=True)
-        status.write_text(STATUS_PROTO)
+        status.write_text(STATUS_PROTO, encoding="utf-8")
         output = Path(temporary, "set.binpb")
         command = [sys.executable, "-m", "grpc_tools.protoc", f"--descriptor_set_out={output}", "--include_imports"]
-        command += [f"-I{folder}" for folder in (*roots, temporary, _bundled_protos())]
+        command += [f"-I{folder}" for folder in (*roots, temporary, bundled)]
         run = subprocess.run([*command, *names, *WELL_KNOWN], capture_output=True, text=True, check=False)
         if run.returncode:
             raise DescriptorError(f"protoc failed:\n{run.stderr.strip()}")
         return output.read_bytes()
 
 
-def _bundled_protos() -> Path:
-    import grpc_tools
-
-    return Path(grpc_tools.__path__[0]) / "_proto"
-
-
-def _cut(file: FileDescriptorProto) -> None:
-    """Drop what the wire format does not depend on: comments, custom options, deprecations, extensions."""
+def _cut_file(file: FileDescriptorProto) -> None:
+    """Drop what the wire format does not depend on: comments, options and the extensions that declare options."""
     file.source_code_info = None
     file.options = None
     file.extension.clear()
-    if OPTIONS_ONLY in file.dependency:
-        file.dependency.remove(OPTIONS_ONLY)
+    file.dependency[:] = [name for name in file.dependency if name not in OPTIONS_ONLY]
     for message in file.message_type:
         _cut_message(message)
     for enum in file.enum_type:
@@ -160,8 +131,7 @@ def _cut(file: FileDescriptorProto) -> None:
 
 
 def _cut_message(message: DescriptorProto) -> None:
-    is_map_entry = message.options is not None and message.options.map_entry
-    message.options = MessageOptions(map_entry=True) if is_map_entry else None
+    message.options = MessageOptions(map_entry=True) if is_map_entry(message) else None
     message.extension.clear()
     for field in message.field:
         field.options = None
