@@ -119,27 +119,27 @@ def _plain_descriptors(binary: bytes) -> Iterator[bytes]:
                 yield binary[match.start() : end]
 
 
-def _end_of_descriptor(binary: bytes, position: int) -> int | None:
-    start = position
-    while position - start < LARGEST_DESCRIPTOR:
+def _end_of_descriptor(binary: bytes, start: int) -> int | None:
+    position = start
+    while position - start < LARGEST_DESCRIPTOR and position < len(binary):
         if binary.startswith(SYNTAX, position):
             return position + len(SYNTAX)
-        if position >= len(binary) or binary[position] not in LENGTH_DELIMITED_TAGS:
+        if binary[position] not in LENGTH_DELIMITED_TAGS:
             return None
-        size, position = _varint(binary, position + 1)
-        position += size
+        position = _end_of_field(binary, position + 1)
     return None
 
 
-def _varint(binary: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = binary[position]
-        value |= (byte & 0x7F) << shift
+def _end_of_field(binary: bytes, position: int) -> int:
+    """Return where a field ends whose length, a varint, starts at the position."""
+    size = shift = 0
+    for byte in binary[position : position + 3]:  # three bytes reach beyond LARGEST_DESCRIPTOR
+        size |= (byte & 0x7F) << shift
+        shift += 7
         position += 1
         if byte < 0x80:
-            return value, position
-        shift += 7
+            break
+    return position + size
 
 
 def _names(files: Iterable[FileDescriptorProto]) -> Iterator[tuple[str, str]]:
