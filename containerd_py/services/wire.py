@@ -7,12 +7,13 @@ from typing import Final, TypeVar
 
 from containerd_py._generated.containerd.types import Descriptor as WireDescriptor
 from containerd_py._generated.containerd.types import Mount as WireMount
+from containerd_py._generated.containerd.types import Platform as WirePlatform
 from containerd_py._generated.google.protobuf import Any as WireAny
 from containerd_py._generated.google.protobuf import FieldMask
 from containerd_py._generated.google.protobuf import Timestamp as WireTimestamp
 from containerd_py.errors import ProtocolError
+from containerd_py.types import Descriptor, Mount, Platform, Timestamp
 from containerd_py.typeurl import TypedValue
-from containerd_py.types import Descriptor, Mount, Timestamp
 
 _GO_ZERO_TIME: Final = -62135596800  # seconds of 0001-01-01, which Go sends for "no time"
 T = TypeVar("T")
@@ -71,6 +72,13 @@ def mounts_to_wire(values: Iterable[Mount]) -> list[WireMount]:
         WireMount(type=value.type, source=value.source, target=value.target, options=list(value.options))
         for value in values
     ]
+
+
+def platform_from_wire(value: WirePlatform) -> Platform:
+    """Return a platform; the daemon's has no OS features."""
+    return Platform(
+        os=value.os, architecture=value.architecture, variant=value.variant, os_version=value.os_version
+    )
 
 
 def any_from_wire(value: WireAny | None) -> TypedValue | None:
