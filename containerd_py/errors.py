@@ -161,6 +161,10 @@ class ProcessExitError(ContainerdError):
         return f"{self.command} ended with exit code {self.exit_code}" + (f": {tail}" if tail else "")
 
 
+class CleanupError(ContainerdError):
+    """Something that had to be taken back is left behind; the message names it."""
+
+
 class StopTimeoutError(ContainerdError, TimeoutError):
     """A task survived SIGKILL for longer than the bound: its process hangs in the kernel, most likely."""
 

@@ -52,7 +52,7 @@ class Timestamp(datetime):
     @property
     def parts(self) -> tuple[int, int]:
         """Seconds since 1970 and nanoseconds of that second."""
-        delta = self - _EPOCH
+        delta = datetime.__sub__(self, _EPOCH)
         return delta.days * 86400 + delta.seconds, getattr(self, "nanosecond", self.microsecond * 1000)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -1,7 +1,7 @@
 """Type URLs: how containerd names what is inside an `Any`. Knows names and JSON; knows no protobuf class.
 
-containerd names protobuf messages by their bare full name (no `type.googleapis.com/`) and JSON documents by a name under
-`types.containerd.io/`. Source: containerd, typeurl package.
+containerd names protobuf messages by their bare full name (no `type.googleapis.com/`) and JSON documents by a name
+under `types.containerd.io/`. Source: containerd, typeurl package.
 """
 
 from __future__ import annotations

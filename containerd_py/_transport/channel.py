@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import grpclib.client
 from grpclib.config import Configuration
 from grpclib.const import Cardinality
 from grpclib.encoding.base import CodecBase
-from grpclib.metadata import Deadline, _MetadataLike
+from grpclib.metadata import Deadline, _Metadata, _MetadataLike
 from grpclib.protocol import H2Protocol
 from h2.exceptions import ProtocolError as Http2ProtocolError
 from multidict import MultiDict
@@ -98,7 +99,7 @@ class Call(grpclib.client.Stream[Any, Any]):
     def translated(self, error: BaseException) -> errors.ContainerdError | None:
         """Return this package's error for what grpclib raised during this call, None if it is not grpclib's."""
         version = self._channel.daemon_version
-        return translate(error, method=self._method_name, metadata=self._metadata, version=version)  # type: ignore[arg-type]
+        return translate(error, method=self._method_name, metadata=self._metadata, version=version)
 
     def _raise_translated(self, error: BaseException) -> None:
         if isinstance(error, errors.ContainerdError):
@@ -146,11 +147,11 @@ class Channel(grpclib.client.Channel):
         """Begin a call; what generated stubs use. Time limits belong to the caller's cancel scopes, so none is sent."""
         if timeout is not None or deadline is not None:
             raise errors.InvalidArgumentError("no gRPC deadlines: put the call under `anyio.fail_after(seconds)`")
-        items = metadata.items() if hasattr(metadata, "items") else metadata or ()
+        items = metadata.items() if isinstance(metadata, Mapping) else metadata or ()
         return Call(
             self,
             name,
-            MultiDict(items),
+            cast("_Metadata", MultiDict(items)),
             cardinality,
             request_type,
             reply_type,

@@ -36,6 +36,7 @@ class Connection:
     def __init__(self, address: str) -> None:
         self.address = address
         self.channel = Channel(address)
+        self.debts: list[object] = []  # what flows could not undo while the daemon was away (`_flows.undoing`)
 
     def close(self) -> None:
         """Close the channel; calls under way fail, later ones are refused."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import grpclib.const
 from grpclib.exceptions import StreamTerminatedError
@@ -53,7 +53,7 @@ class Duplex(Generic[RequestT, ReplyT]):
             message = await self._call.recv_message()
             if message is None:
                 await self._call.finish()
-            return message  # type: ignore[no-any-return]
+            return cast("ReplyT | None", message)
 
     @contextmanager
     def _translating(self) -> Iterator[None]:

@@ -66,7 +66,7 @@ class Http2Processor(EventsProcessor):
 
     def process_stream_reset(self, event: StreamReset) -> None:
         """End a stream, unless the server reset it after having answered, which only says that it reads no more."""
-        stream = self.streams.get(event.stream_id) if event.stream_id is not None else None
+        stream = self.streams.get(event.stream_id)
         if stream is not None and is_answered(stream):
             stream.window_updated.set()  # a sender waiting for window finds the stream closed
             return

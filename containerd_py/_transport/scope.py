@@ -22,7 +22,7 @@ def check_identifier(value: str, what: str) -> str:
     Raises:
         InvalidArgumentError: It is empty, longer than 76 characters, or not letters and digits joined by one of `._-`.
     """
-    if not isinstance(value, str) or not _IDENTIFIER.fullmatch(value) or len(value) > MAX_IDENTIFIER:
+    if not _IDENTIFIER.fullmatch(value) or len(value) > MAX_IDENTIFIER:
         raise InvalidArgumentError(
             f"{value!r} cannot be a {what}: use 1 to {MAX_IDENTIFIER} letters and digits, joined by single '.', '_' or '-'"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from types import MappingProxyType
@@ -9,6 +10,7 @@ from typing import Final
 
 import attrs
 
+from containerd_py._generated.containerd.services.containers.v1 import Container as WireContainer
 from containerd_py._generated.containerd.services.containers.v1 import (
     ContainerRuntime,
     ContainersStub,
@@ -18,15 +20,14 @@ from containerd_py._generated.containerd.services.containers.v1 import (
     ListContainersRequest,
     UpdateContainerRequest,
 )
-from containerd_py._generated.containerd.services.containers.v1 import Container as WireContainer
 from containerd_py._generated.google.protobuf import Any as WireAny
 from containerd_py._transport.connection import Rpc
 from containerd_py._transport.scope import check_identifier
 from containerd_py.errors import ConnectionLostError, UnimplementedError
 from containerd_py.labels import check_labels
 from containerd_py.services.wire import any_from_wire, any_to_wire, mask_to_wire, required, time_from_wire
-from containerd_py.typeurl import TypedValue
 from containerd_py.types import NO_LABELS, Timestamp, frozen_map
+from containerd_py.typeurl import TypedValue
 
 _NO_EXTENSIONS: Final[Mapping[str, TypedValue]] = MappingProxyType({})
 
@@ -137,7 +138,7 @@ class ContainersService:
             reply = await self._rpc.read(self._stub.list, request)
             return [_record_from_wire(container) for container in reply.containers]
 
-    async def _list_streamed(self, request: ListContainersRequest) -> list[ContainerRecord]:
+    async def _list_streamed(self, request: ListContainersRequest) -> builtins.list[ContainerRecord]:
         async with self._rpc.stream(self._stub.list_stream, request) as messages:
             return [_record_from_wire(message.container) async for message in messages]
 

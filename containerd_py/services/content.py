@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cached_property
@@ -130,7 +131,7 @@ class ContentService:
         except ConnectionLostError:
             return await self._list(wanted)
 
-    async def _list(self, filters: Iterable[str]) -> list[ContentInfo]:
+    async def _list(self, filters: Iterable[str]) -> builtins.list[ContentInfo]:
         async with self.open_list(filters) as found:
             return [info async for info in found]
 
@@ -184,7 +185,7 @@ class ContentService:
         reply = await self._rpc.read(self._stub.status, StatusRequest(ref=ref))
         return _status_from_wire(reply.status)
 
-    async def list_statuses(self, filters: Iterable[str] = ()) -> list[IngestStatus]:
+    async def list_statuses(self, filters: Iterable[str] = ()) -> builtins.list[IngestStatus]:
         """Return the ingests that match any of the filters, all without one (Content.ListStatuses). Field: `ref`."""
         reply = await self._rpc.read(self._stub.list_statuses, ListStatusesRequest(filters=[*filters]))
         return [_status_from_wire(status) for status in reply.statuses]

@@ -18,8 +18,8 @@ from containerd_py.services.wire import (
     required,
     time_to_wire,
 )
-from containerd_py.typeurl import TypedValue
 from containerd_py.types import NO_LABELS, Descriptor, Mount, Timestamp
+from containerd_py.typeurl import TypedValue
 
 _NO_PAYLOADS: Final[Mapping[str, TypedValue]] = MappingProxyType({})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 
@@ -91,7 +92,7 @@ class LeasesService:
         """Take a resource from the lease (Leases.DeleteResource)."""
         await self._stub.delete_resource(DeleteResourceRequest(id=id, resource=_resource_to_wire(resource)))
 
-    async def list_resources(self, id: str) -> list[LeaseResource]:  # noqa: A002
+    async def list_resources(self, id: str) -> builtins.list[LeaseResource]:  # noqa: A002
         """Return what the lease holds (Leases.ListResources)."""
         reply = await self._rpc.read(self._stub.list_resources, ListResourcesRequest(id=id))
         return [LeaseResource(type=resource.type, id=resource.id) for resource in reply.resources]

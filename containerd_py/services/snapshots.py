@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import enum
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -177,7 +178,7 @@ class SnapshotsService:
         except ConnectionLostError:
             return await self._list(wanted)
 
-    async def _list(self, filters: Iterable[str]) -> list[SnapshotInfo]:
+    async def _list(self, filters: Iterable[str]) -> builtins.list[SnapshotInfo]:
         async with self.open_list(filters) as found:
             return [info async for info in found]
 

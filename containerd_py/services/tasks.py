@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import enum
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -41,8 +42,8 @@ from containerd_py.services.wire import (
     required,
     time_from_wire,
 )
-from containerd_py.typeurl import TypedValue
 from containerd_py.types import NO_LABELS, Descriptor, Mount, Timestamp
+from containerd_py.typeurl import TypedValue
 
 
 class TaskState(enum.StrEnum):
@@ -262,14 +263,14 @@ class TasksService:
         """Thaw a task (Tasks.Resume)."""
         await self._stub.resume(ResumeTaskRequest(container_id=container_id))
 
-    async def list_pids(self, container_id: str) -> list[ProcessInfo]:
+    async def list_pids(self, container_id: str) -> builtins.list[ProcessInfo]:
         """Return all processes in the container (Tasks.ListPids)."""
         reply = await self._rpc.read(self._stub.list_pids, ListPidsRequest(container_id=container_id))
         return [ProcessInfo(pid=process.pid, info=any_from_wire(process.info)) for process in reply.processes]
 
     async def checkpoint(
         self, container_id: str, *, parent_checkpoint: str = "", options: TypedValue | None = None
-    ) -> list[Descriptor]:
+    ) -> builtins.list[Descriptor]:
         """Write a checkpoint of the task into the content store (Tasks.Checkpoint)."""
         request = CheckpointTaskRequest(
             container_id=container_id, parent_checkpoint=parent_checkpoint, options=any_to_wire(options)
@@ -286,7 +287,7 @@ class TasksService:
         )
         await self._stub.update(request)
 
-    async def metrics(self, filters: Iterable[str] = ()) -> list[MetricSample]:
+    async def metrics(self, filters: Iterable[str] = ()) -> builtins.list[MetricSample]:
         """Return a sample of every task that matches (Tasks.Metrics). Filter fields: `id`, `namespace`."""
         reply = await self._rpc.read(self._stub.metrics, MetricsRequest(filters=[*filters]))
         return [

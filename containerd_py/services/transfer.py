@@ -27,8 +27,8 @@ from containerd_py._transport.connection import Rpc
 from containerd_py.labels import check_labels
 from containerd_py.progress import Progress
 from containerd_py.services.wire import descriptor_from_wire
-from containerd_py.typeurl import TypedValue
 from containerd_py.types import NO_LABELS, Platform, frozen_map
+from containerd_py.typeurl import TypedValue
 
 
 @attrs.frozen(kw_only=True)

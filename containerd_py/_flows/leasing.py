@@ -1,0 +1,72 @@
+"""A lease around a flow: what it makes is safe from the garbage collection until it is referenced, and then let go."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Final
+
+from containerd_py._flows.undoing import settle_debts, undoing
+from containerd_py.errors import InvalidArgumentError
+from containerd_py.labels import GC_EXPIRE
+from containerd_py.services.bundle import Services
+from containerd_py.types import NO_LABELS, Timestamp
+
+# A lease without expiry would outlive a crash (Go client: 24 h).
+LEASE_LIFETIME: Final = timedelta(hours=24)
+OWNER_LABEL: Final = "containerd_py/owner"  # pid and start of the process whose crash orphans the lease
+
+
+def new_lease_id() -> str:
+    """Return an ID nobody else has: the time, to sort by, and chance."""
+    return f"containerd-py-{time.time_ns()}-{secrets.token_urlsafe(6)}"
+
+
+@asynccontextmanager
+async def hold_lease(
+    services: Services,
+    *,
+    id: str | None = None,  # noqa: A002
+    expires_in: timedelta | None = LEASE_LIFETIME,
+    labels: Mapping[str, str] = NO_LABELS,
+    synchronous: bool = False,
+) -> AsyncIterator[Services]:
+    """Lend services whose every creation belongs to a new lease, deleted on the way out.
+
+    Inside another lease of ours that one is used, and not deleted. `expires_in` bounds its life in case this program
+    dies; None lets it live for ever. `synchronous` waits on the way out until what it alone held is collected.
+
+    Raises:
+        AlreadyExistsError: A lease of that ID exists; it is left alone.
+    """
+    if services.lease is not None and id is None:
+        yield services
+        return
+    if expires_in is not None and expires_in <= timedelta(0):
+        raise InvalidArgumentError(f"a lease cannot expire in {expires_in}: give a positive duration or None")
+    await settle_debts(services.connection)
+    lease_id = new_lease_id() if id is None else id
+    unleased = services.in_scope()
+    async with undoing(services.connection) as undo:
+        if id is not None:  # somebody may hold a lease of a chosen ID: created first, undone only when it is ours
+            await unleased.leases.create(lease_id, labels=_lease_labels(labels, expires_in))
+
+        async def delete() -> None:
+            await unleased.leases.delete(lease_id, synchronous=synchronous)
+
+        undo.push(f"deleting lease {lease_id}", delete)
+        if id is None:
+            await unleased.leases.create(lease_id, labels=_lease_labels(labels, expires_in))
+        yield services.in_scope(lease=lease_id)
+
+
+def _lease_labels(labels: Mapping[str, str], expires_in: timedelta | None) -> dict[str, str]:
+    wanted = {OWNER_LABEL: f"{os.getpid()}"} | dict(labels)
+    if expires_in is not None:
+        nanos = time.time_ns() + round(expires_in.total_seconds() * 1e9)
+        wanted.setdefault(GC_EXPIRE, str(Timestamp.from_parts(*divmod(nanos, 10**9))))
+    return wanted

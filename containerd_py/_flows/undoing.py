@@ -1,0 +1,110 @@
+"""Taking back what a flow has made, whatever ends it: failure, cancellation, a daemon that dies.
+
+A step is registered *before* the call whose effect it undoes: a call that was cancelled may have taken effect all the
+same. Steps run in reverse, shielded from cancellation and bounded in time. What cannot be undone because the daemon
+has gone is remembered on the connection and undone when the daemon is back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import anyio
+import attrs
+
+from containerd_py._transport.connection import Connection
+from containerd_py.errors import CleanupError, ContainerdError, NotFoundError, UnavailableError
+
+CLEANUP_BOUND: Final = 10.0  # seconds for one step
+_SETTLE_BOUND: Final = 2.0  # seconds for what an earlier flow left, before giving way to the present one
+
+Step = Callable[[], Awaitable[object]]
+
+
+@attrs.frozen
+class Debt:
+    """A step that could not be done because the daemon was away."""
+
+    what: str
+    step: Step
+
+
+async def tidy(what: str, step: Step, *, bound: float = CLEANUP_BOUND) -> None:
+    """Run one cleanup step, shielded and bounded. That there is nothing left to clean is success.
+
+    Raises:
+        CleanupError: The step took longer than `bound` seconds.
+        ContainerdError: The step failed.
+    """
+    with anyio.move_on_after(bound, shield=True) as scope:
+        try:
+            await step()
+        except NotFoundError:
+            return
+    if scope.cancelled_caught:
+        raise CleanupError(f"{what} took longer than {bound:g} s and was given up: it is left behind")
+
+
+class Undo:
+    """The steps that undo a flow so far."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._steps: list[Debt] = []
+
+    def push(self, what: str, step: Step) -> None:
+        """Register the step that undoes the call about to be made; `what` names it, as in "removing snapshot x"."""
+        self._steps.append(Debt(what, step))
+
+    def keep(self) -> None:
+        """Keep everything that was made: the flow has succeeded."""
+        self._steps.clear()
+
+    async def run(self) -> list[Exception]:
+        """Undo in reverse; return what failed, with the step named in a note."""
+        failures: list[Exception] = []
+        while self._steps:
+            debt = self._steps.pop()
+            try:
+                await tidy(debt.what, debt.step)
+            except UnavailableError:
+                self._connection.debts.append(debt)
+            except (ContainerdError, OSError) as error:
+                error.add_note(f"while {debt.what}")
+                failures.append(error)
+        return failures
+
+
+@asynccontextmanager
+async def undoing(connection: Connection) -> AsyncIterator[Undo]:
+    """Lend an `Undo` that runs unless `keep` was called; its failures become notes on what ended the flow.
+
+    Raises:
+        CleanupError: The flow ended well, but what it had to take back is left behind.
+    """
+    undo = Undo(connection)
+    try:
+        yield undo
+    except BaseException as error:
+        for failure in await undo.run():
+            error.add_note(f"left behind: {failure} ({'; '.join(getattr(failure, '__notes__', ()))})")
+        raise
+    failures = await undo.run()
+    if failures:
+        raise CleanupError("; ".join(str(failure) for failure in failures)) from failures[0]
+
+
+async def settle_debts(connection: Connection) -> None:
+    """Undo what could not be undone while the daemon was away; what still cannot stays remembered."""
+    while connection.debts:
+        debt = connection.debts.pop()
+        assert isinstance(debt, Debt)
+        try:
+            await tidy(debt.what, debt.step, bound=_SETTLE_BOUND)
+        except UnavailableError:
+            connection.debts.append(debt)
+            return
+        except ContainerdError:
+            continue  # the daemon is back and refuses: the object is in use or has become somebody else's
