@@ -18,7 +18,7 @@ from containerd_py.types import NO_LABELS, Timestamp
 
 # A lease without expiry would outlive a crash (Go client: 24 h).
 LEASE_LIFETIME: Final = timedelta(hours=24)
-OWNER_LABEL: Final = "containerd_py/owner"  # pid and start of the process whose crash orphans the lease
+OWNER_LABEL: Final = "containerd_py/owner"  # the pid whose crash orphans the lease, and chance
 
 
 def new_lease_id() -> str:
@@ -50,22 +50,21 @@ async def hold_lease(
         raise InvalidArgumentError(f"a lease cannot expire in {expires_in}: give a positive duration or None")
     await settle_debts(services.connection)
     lease_id = new_lease_id() if id is None else id
-    unleased = services.in_scope()
+    owner = f"{os.getpid()}-{secrets.token_hex(8)}"
+    leases = services.in_scope().leases
+
+    async def delete_ours() -> None:  # a chosen ID may be somebody else's: creating ours then failed
+        if any(lease.id == lease_id and lease.labels.get(OWNER_LABEL) == owner for lease in await leases.list()):
+            await leases.delete(lease_id, synchronous=synchronous)
+
     async with undoing(services.connection) as undo:
-        if id is not None:  # somebody may hold a lease of a chosen ID: created first, undone only when it is ours
-            await unleased.leases.create(lease_id, labels=_lease_labels(labels, expires_in))
-
-        async def delete() -> None:
-            await unleased.leases.delete(lease_id, synchronous=synchronous)
-
-        undo.push(f"deleting lease {lease_id}", delete)
-        if id is None:
-            await unleased.leases.create(lease_id, labels=_lease_labels(labels, expires_in))
+        undo.push(f"deleting lease {lease_id}", delete_ours)
+        await leases.create(lease_id, labels=_lease_labels(labels, expires_in, owner))
         yield services.in_scope(lease=lease_id)
 
 
-def _lease_labels(labels: Mapping[str, str], expires_in: timedelta | None) -> dict[str, str]:
-    wanted = {OWNER_LABEL: f"{os.getpid()}"} | dict(labels)
+def _lease_labels(labels: Mapping[str, str], expires_in: timedelta | None, owner: str) -> dict[str, str]:
+    wanted = dict(labels) | {OWNER_LABEL: owner}
     if expires_in is not None:
         nanos = time.time_ns() + round(expires_in.total_seconds() * 1e9)
         wanted.setdefault(GC_EXPIRE, str(Timestamp.from_parts(*divmod(nanos, 10**9))))
