@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio
 import attrs
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from containerd_py._transport.connection import Connection
 from containerd_py.errors import CleanupError, ContainerdError, NotFoundError, UnavailableError
@@ -20,6 +21,7 @@ from containerd_py.errors import CleanupError, ContainerdError, NotFoundError, U
 CLEANUP_BOUND: Final = 10.0  # seconds for one step
 _SETTLE_BOUND: Final = 2.0  # seconds for what an earlier flow left, before giving way to the present one
 
+T = TypeVar("T")
 Step = Callable[[], Awaitable[object]]
 
 
@@ -31,6 +33,30 @@ class Debt:
     step: Step
 
 
+async def settled(call: Callable[[], Awaitable[T]]) -> T:
+    """Run a call to its end and return what it returned, however often this task is cancelled meanwhile.
+
+    For calls that take effect at the daemon some time after they were sent: one that is broken off may still succeed
+    later, behind the back of whoever undoes it. A cancellation is raised once the call has ended.
+    """
+    results: list[T] = []
+    errors: list[Exception] = []
+
+    async def run() -> None:
+        with anyio.CancelScope(shield=True):
+            try:
+                results.append(await call())
+            except Exception as error:  # noqa: BLE001  # carried over to the caller below
+                errors.append(error)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run)
+    if errors:
+        raise errors[0]
+    await checkpoint_if_cancelled()
+    return results[0]
+
+
 async def tidy(what: str, step: Step, *, bound: float = CLEANUP_BOUND) -> None:
     """Run one cleanup step, shielded and bounded. That there is nothing left to clean is success.
 
@@ -38,12 +64,17 @@ async def tidy(what: str, step: Step, *, bound: float = CLEANUP_BOUND) -> None:
         CleanupError: The step took longer than `bound` seconds.
         ContainerdError: The step failed.
     """
-    with anyio.move_on_after(bound, shield=True) as scope:
-        try:
-            await step()
-        except NotFoundError:
-            return
-    if scope.cancelled_caught:
+
+    async def bounded() -> bool:
+        with anyio.move_on_after(bound, shield=True):
+            try:
+                await step()
+            except NotFoundError:
+                pass
+            return True
+        return False
+
+    if not await settled(bounded):
         raise CleanupError(f"{what} took longer than {bound:g} s and was given up: it is left behind")
 
 
