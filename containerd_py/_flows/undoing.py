@@ -1,15 +1,16 @@
 """Taking back what a flow has made, whatever ends it: failure, cancellation, a daemon that dies.
 
 A step is registered *before* the call whose effect it undoes: a call that was cancelled may have taken effect all the
-same. Steps run in reverse, shielded from cancellation and bounded in time. What cannot be undone because the daemon
+same. Steps run in reverse, out of reach of cancellation and bounded in time. What cannot be undone because the daemon
 has gone is remembered on the connection and undone when the daemon is back.
 """
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Final, TypeVar
+from contextlib import asynccontextmanager, suppress
+from typing import Final, Generic, TypeVar
 
 import anyio
 import attrs
@@ -25,12 +26,40 @@ T = TypeVar("T")
 Step = Callable[[], Awaitable[object]]
 
 
-@attrs.frozen
-class Debt:
-    """A step that could not be done because the daemon was away."""
+@attrs.define
+class _Outcome(Generic[T]):
+    """How a protected call ended, and whether this task was cancelled meanwhile by `Task.cancel`."""
 
-    what: str
-    step: Step
+    values: list[T] = attrs.field(factory=list)
+    error: Exception | None = None
+    cancelled: CancelledError | None = None
+
+    def unwrap(self) -> T:
+        if self.cancelled is not None:
+            raise self.cancelled
+        if self.error is not None:
+            raise self.error
+        return self.values[0]
+
+
+async def _protected(call: Callable[[], Awaitable[T]]) -> _Outcome[T]:
+    """Run a call to its end in a task of its own, which neither scopes nor `Task.cancel` of this one can reach."""
+    outcome = _Outcome[T]()
+
+    async def run() -> None:
+        with anyio.CancelScope(shield=True):
+            try:
+                outcome.values.append(await call())
+            except Exception as error:  # noqa: BLE001  # carried over to the caller
+                outcome.error = error
+
+    with anyio.CancelScope(shield=True):
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(run)
+        except CancelledError as error:
+            outcome.cancelled = error
+    return outcome
 
 
 async def settled(call: Callable[[], Awaitable[T]]) -> T:
@@ -39,43 +68,35 @@ async def settled(call: Callable[[], Awaitable[T]]) -> T:
     For calls that take effect at the daemon some time after they were sent: one that is broken off may still succeed
     later, behind the back of whoever undoes it. A cancellation is raised once the call has ended.
     """
-    results: list[T] = []
-    errors: list[Exception] = []
-
-    async def run() -> None:
-        with anyio.CancelScope(shield=True):
-            try:
-                results.append(await call())
-            except Exception as error:  # noqa: BLE001  # carried over to the caller below
-                errors.append(error)
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(run)
-    if errors:
-        raise errors[0]
+    value = (await _protected(call)).unwrap()
     await checkpoint_if_cancelled()
-    return results[0]
+    return value
 
 
 async def tidy(what: str, step: Step, *, bound: float = CLEANUP_BOUND) -> None:
-    """Run one cleanup step, shielded and bounded. That there is nothing left to clean is success.
+    """Run one cleanup step, protected and bounded. That there is nothing left to clean is success.
 
     Raises:
         CleanupError: The step took longer than `bound` seconds.
         ContainerdError: The step failed.
     """
 
-    async def bounded() -> bool:
-        with anyio.move_on_after(bound, shield=True):
-            try:
+    async def bounded() -> None:
+        with anyio.move_on_after(bound):
+            with suppress(NotFoundError):
                 await step()
-            except NotFoundError:
-                pass
-            return True
-        return False
-
-    if not await settled(bounded):
+            return
         raise CleanupError(f"{what} took longer than {bound:g} s and was given up: it is left behind")
+
+    (await _protected(bounded)).unwrap()
+
+
+@attrs.frozen
+class Debt:
+    """A step that could not be done because the daemon was away."""
+
+    what: str
+    step: Step
 
 
 class Undo:
@@ -95,6 +116,9 @@ class Undo:
 
     async def run(self) -> list[Exception]:
         """Undo in reverse; return what failed, with the step named in a note."""
+        return (await _protected(self._run)).unwrap()
+
+    async def _run(self) -> list[Exception]:
         failures: list[Exception] = []
         while self._steps:
             debt = self._steps.pop()

@@ -8,6 +8,7 @@ from typing import Final, Protocol, TypeVar
 
 import anyio
 import attrs
+from anyio.abc import TaskGroup
 
 from containerd_py._transport.channel import Channel
 from containerd_py._transport.duplex import Duplex, open_duplex
@@ -33,14 +34,11 @@ class StubClass(Protocol[StubT]):
 class Connection:
     """A daemon's address and the channel to it. Connects at the first call, and again after the daemon restarts."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, background: TaskGroup) -> None:
         self.address = address
         self.channel = Channel(address)
+        self.background = background  # what waits on behalf of handles lives here and ends with the connection
         self.debts: list[object] = []  # what flows could not undo while the daemon was away (`_flows.undoing`)
-
-    def close(self) -> None:
-        """Close the channel; calls under way fail, later ones are refused."""
-        self.channel.close()
 
     def __repr__(self) -> str:
         return f"<Connection {self.address}>"
@@ -89,9 +87,16 @@ class Rpc:
 
 @asynccontextmanager
 async def open_connection(address: str) -> AsyncIterator[Connection]:
-    """Lend a connection to the daemon at the socket's path."""
-    connection = Connection(address)
-    try:
-        yield connection
-    finally:
-        connection.close()
+    """Lend a connection to the daemon at the socket's path; calls under way when it is given back fail."""
+    failure: BaseException | None = None
+    async with anyio.create_task_group() as background:
+        connection = Connection(address, background)
+        try:
+            yield connection
+        except BaseException as error:  # noqa: BLE001  # raised below: a task group would wrap it in a group of its own
+            failure = error
+        finally:
+            connection.channel.close()
+            background.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
