@@ -18,6 +18,7 @@ from typing import Final
 import anyio
 from anyio import to_thread
 
+from containerd_py._daemon.completion import run_to_completion
 from containerd_py._daemon.configuration import CRI_PLUGIN, DEFAULT_SNAPSHOTTER, DaemonConfiguration, Setting
 from containerd_py._daemon.leftovers import clear_state, unmount_under
 from containerd_py._daemon.process import DaemonProcess
@@ -197,12 +198,12 @@ async def open_daemon(
         await daemon.restart()
         yield daemon
     except BaseException as error:
-        for problem in await _clear(workspace, process):
+        for problem in await run_to_completion(partial(_clear, workspace, process)):
             if problem not in str(error):
                 error.add_note(problem)
         raise
     died = process.died
-    if problems := await _clear(workspace, process):
+    if problems := await run_to_completion(partial(_clear, workspace, process)):
         raise (DaemonStartError if died else ContainerdError)("\n".join(problems))
 
 
@@ -236,15 +237,7 @@ def _prepare(
     )
 
 
-async def _clear(workspace: Workspace, process: DaemonProcess) -> list[str]:
-    # In one thread: once begun, no cancellation of any kind stops it half-way.
-    problems: list[str] = []
-    with anyio.CancelScope(shield=True):
-        problems = await to_thread.run_sync(_clear_blocking, workspace, process)
-    return problems
-
-
-def _clear_blocking(workspace: Workspace, process: DaemonProcess) -> list[str]:
+def _clear(workspace: Workspace, process: DaemonProcess) -> list[str]:
     problems = [process.describe_end()] if process.died else []
     try:
         process.close(limit=STOP_LIMIT)

@@ -15,25 +15,54 @@ FOLDER_MODE: Final = 0o711  # containers with mapped users must pass through, no
 RUNTIME_FOLDER: Final = Path("/run")
 
 
-class Workspace:
-    """Temporary folders for a daemon's state and, unless one is given, its root. Safe to use from several threads."""
+class TemporaryFolders:
+    """Temporary folders that are removed together. Safe to use from several threads."""
 
-    def __init__(self, root: Path | None) -> None:
-        self._given_root = root.absolute() if root is not None else None
+    def __init__(self) -> None:
         self._folders: list[Path] = []
-        # Cancellation may end the wait for a thread that makes folders: who removes them waits for that one.
+        # Cancellation may end the wait for a thread that makes a folder: who removes them waits for that one.
         self._lock = threading.Lock()
         self._closed = False
 
-    @property
-    def home(self) -> Path:
-        """The folder for sockets, configuration, log and the daemon's own state; always temporary."""
-        return self._folders[0]
+    def make(self, prefix: str, *, parent: Path | None = None) -> Path:
+        """Make a folder in `parent`, or where temporary files belong.
 
-    @property
-    def root(self) -> Path:
-        """The folder for images, snapshots and metadata."""
-        return self._given_root or self._folders[1]
+        Raises:
+            RuntimeError: They were removed already.
+        """
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the temporary folders were removed already")
+            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+            self._folders.append(folder)
+            folder.chmod(FOLDER_MODE)
+            return folder
+
+    def remove(self) -> list[str]:
+        """Remove what was made; return what could not be removed."""
+        with self._lock:
+            self._closed = True
+            return [problem for folder in self._folders for problem in _remove(folder)]
+
+
+class Workspace:
+    """The folders of one daemon: a temporary one for its state, and its root."""
+
+    def __init__(self, root: Path | None) -> None:
+        self._given_root = root.absolute() if root is not None else None
+        self._temporary = TemporaryFolders()
+        self.is_made = False
+
+    def make(self) -> None:
+        """Make the folders."""
+        # Short, as a socket's path has a limit of 107 bytes; and emptied by the next boot, whatever happens to us.
+        self.home = self._temporary.make("ctrd-", parent=RUNTIME_FOLDER if os.access(RUNTIME_FOLDER, os.W_OK) else None)
+        if self._given_root is None:
+            self.root = self._temporary.make("containerd-root-")
+        else:
+            self.root = self._given_root
+            self.root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        self.is_made = True
 
     @property
     def state(self) -> Path:
@@ -45,33 +74,9 @@ class Workspace:
         """The path of the API's socket."""
         return str(self.home / "api.sock")
 
-    @property
-    def is_made(self) -> bool:
-        """Whether there are folders."""
-        return bool(self._folders)
-
-    def make(self) -> None:
-        """Make the folders."""
-        with self._lock:
-            if self._closed:
-                return
-            # Short, as a socket's path has a limit of 107 bytes; and emptied by the next boot, whatever happens to us.
-            self._make_folder("ctrd-", RUNTIME_FOLDER if os.access(RUNTIME_FOLDER, os.W_OK) else None)
-            if self._given_root is None:
-                self._make_folder("containerd-root-", None)
-            else:
-                self._given_root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-
     def remove(self) -> list[str]:
-        """Remove what was made; return what could not be removed."""
-        with self._lock:
-            self._closed = True
-            return [problem for folder in self._folders for problem in _remove(folder)]
-
-    def _make_folder(self, prefix: str, parent: Path | None) -> None:
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        self._folders.append(folder)
-        folder.chmod(FOLDER_MODE)
+        """Remove what is temporary; return what could not be removed."""
+        return self._temporary.remove()
 
 
 def _remove(folder: Path) -> list[str]:
