@@ -218,16 +218,37 @@ class RegistryNotFoundError(RegistryError, NotFoundError):
     """The registry has no such repository, tag or blob, or hides it from us."""
 
 
+class RegistryPermissionError(RegistryError, PermissionDeniedError):
+    """The registry knows who we are and refuses all the same."""
+
+
 class RegistryRateLimitedError(RegistryError, ResourceExhaustedError):
     """The registry asks to come back later; `retry_after` says when, if it told."""
 
-    def __init__(self, message: str, *, retry_after: timedelta | None = None, host: str = "", status: int = 429) -> None:
-        super().__init__(message, host=host, status=status)
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: timedelta | None = None,
+        host: str = "",
+        status: int = 429,
+        code: str = "",
+        detail: str = "",
+    ) -> None:
+        super().__init__(message, host=host, status=status, code=code, detail=detail)
         self.retry_after = retry_after
 
 
 class RegistryUnavailableError(RegistryError, UnavailableError):
     """The registry cannot be reached, or broke the connection more often than we try."""
+
+
+class RegistryConnectError(RegistryUnavailableError):
+    """There is no connection to the registry: its name does not resolve, or nobody answers there."""
+
+
+class RegistryDisconnectedError(RegistryUnavailableError):
+    """The registry broke the connection in the middle of an answer."""
 
 
 class RegistryStalledError(RegistryUnavailableError):
@@ -239,4 +260,13 @@ class RegistryTLSError(RegistryError):
 
 
 class ManifestTooLargeError(RegistryError):
-    """A manifest or index is larger than any honest one."""
+    """A manifest or index is larger than any honest one; `size` and `limit` are in bytes."""
+
+    def __init__(self, message: str, *, size: int, limit: int, host: str = "") -> None:
+        super().__init__(message, host=host)
+        self.size = size
+        self.limit = limit
+
+
+class ManifestNotSupportedError(RegistryError):
+    """A manifest is of a kind containerd gave up, such as Docker's schema 1."""
