@@ -40,12 +40,18 @@ class _CaseClash(dict[str, object]):
 
 
 def load_object(
-    data: bytes, *, what: str, max_size: int, max_depth: int = MAX_DEPTH, maps: Collection[str] = ()
+    data: bytes,
+    *,
+    what: str,
+    max_size: int,
+    max_depth: int = MAX_DEPTH,
+    maps: Collection[str] = (),
+    fold_case: bool = True,
 ) -> dict[str, object]:
     """Parse one JSON object out of hostile bytes.
 
     `what` names the document in errors; `max_size` is in bytes; `maps` names the members whose keys are data and not
-    field names, where keys may differ in case only (labels, annotations).
+    field names, where keys may differ in case only (labels, annotations); `fold_case=False` allows that everywhere.
 
     Raises:
         InvalidArgumentError: The document is too large, too deep, not strict UTF-8 JSON, or ambiguous.
@@ -54,7 +60,7 @@ def load_object(
         raise InvalidArgumentError(f"{what}: {len(data)} bytes are more than the {max_size} allowed")
     text = _decode(data, what)
     _check_depth(data, max_depth, what)
-    parsed, suspect = _parse(text, what)
+    parsed, suspect = _parse(text, what, fold_case=fold_case)
     if suspect or _SURROGATE_ESCAPE.search(text):
         for path, reason in _objections(parsed, "", maps):
             raise InvalidArgumentError(f"{what}: {path or 'document'}: {reason}")
@@ -100,7 +106,7 @@ def _check_depth(data: bytes, max_depth: int, what: str) -> None:
                 depth -= 1
 
 
-def _parse(text: str, what: str) -> tuple[object, bool]:
+def _parse(text: str, what: str, *, fold_case: bool) -> tuple[object, bool]:
     """Parse, leaving a `_Rejected` or `_CaseClash` wherever something is wrong; the flag says whether there is one."""
     suspect = False
 
@@ -115,7 +121,7 @@ def _parse(text: str, what: str) -> tuple[object, bool]:
         if len(made) != len(pairs):
             return reject(f"key {_first_repeated(key for key, _ in pairs)!a} appears twice")
         # Go compares field names with case folded, so one of two such keys wins there and another one here.
-        if len(made) > 1 and len({key.casefold() for key in made}) != len(made):
+        if fold_case and len(made) > 1 and len({key.casefold() for key in made}) != len(made):
             suspect = True
             return _CaseClash(made)
         return made
