@@ -23,6 +23,7 @@ from containerd_py.services.wire import (
     any_to_wire,
     mounts_from_wire,
     mounts_to_wire,
+    process_time_from_wire,
     time_from_wire,
     time_to_wire,
 )
@@ -128,8 +129,8 @@ def _field_names(made: object) -> list[str]:
 
 def _field_from_wire(value: object) -> object:
     match value:
-        case WireTimestamp():
-            return time_from_wire(value)
+        case WireTimestamp():  # of all events: when a process ended
+            return process_time_from_wire(value)
         case wire.ContainerCreateRuntime():
             return Runtime(name=value.name, options=any_from_wire(value.options))
         case wire.TaskIo():

@@ -36,6 +36,12 @@ def time_from_wire(value: WireTimestamp | None) -> Timestamp | None:
         return None  # beyond the year 9999: nothing a calendar can hold
 
 
+def process_time_from_wire(value: WireTimestamp | None) -> Timestamp | None:
+    """Return when a process began or ended; None also for the first moment of 1970, which shims send for "not yet"."""
+    moment = time_from_wire(value)
+    return None if moment is not None and moment.parts == (0, 0) else moment
+
+
 def time_to_wire(value: Timestamp | None) -> WireTimestamp | None:
     """Return the wire form of a point in time."""
     if value is None:
@@ -46,9 +52,7 @@ def time_to_wire(value: Timestamp | None) -> WireTimestamp | None:
 
 def descriptor_from_wire(value: WireDescriptor) -> Descriptor:
     """Return a descriptor; the daemon keeps no platform, URLs or inline data."""
-    return Descriptor(
-        media_type=value.media_type, digest=value.digest, size=value.size, annotations=value.annotations
-    )
+    return Descriptor(media_type=value.media_type, digest=value.digest, size=value.size, annotations=value.annotations)
 
 
 def descriptor_to_wire(value: Descriptor) -> WireDescriptor:
@@ -76,9 +80,7 @@ def mounts_to_wire(values: Iterable[Mount]) -> list[WireMount]:
 
 def platform_from_wire(value: WirePlatform) -> Platform:
     """Return a platform; the daemon's has no OS features."""
-    return Platform(
-        os=value.os, architecture=value.architecture, variant=value.variant, os_version=value.os_version
-    )
+    return Platform(os=value.os, architecture=value.architecture, variant=value.variant, os_version=value.os_version)
 
 
 def any_from_wire(value: WireAny | None) -> TypedValue | None:
