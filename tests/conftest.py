@@ -116,10 +116,10 @@ Ctr = Callable[..., Awaitable[str]]
 def ctr(daemon: Daemon, daemon_bin: Path, namespace: str) -> Ctr:
     """Run the line's own ctr on the test's daemon and namespace: `await ctr("images", "list", "--quiet")`."""
 
-    async def run(*arguments: str, check: bool = True, input: bytes | None = None) -> str:
+    async def run(*arguments: str, check: bool = True, stdin: bytes | None = None) -> str:
         command = [daemon_bin / "ctr", "--address", daemon.address, "--namespace", namespace, *arguments]
         done = await to_thread.run_sync(
-            lambda: subprocess.run(command, capture_output=True, input=input, check=False, timeout=60)
+            lambda: subprocess.run(command, capture_output=True, input=stdin, check=False, timeout=60)
         )
         if check and done.returncode:
             pytest.fail(f"ctr {' '.join(arguments)} ended with {done.returncode}: {done.stderr.decode()}")

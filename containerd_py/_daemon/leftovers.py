@@ -27,6 +27,7 @@ DEFAULT_SHIM: Final = "containerd-shim-runc-v2"
 DELETE_LIMIT: Final = 10.0  # seconds for one shim's own clean-up
 DELETE_WORKERS: Final = 8
 DEATH_LIMIT: Final = 5.0  # seconds until a killed process is gone
+KILL_ROUNDS: Final = 5  # what is about to die may start something else
 MNT_DETACH: Final = 2  # umount2(2)
 UNMOUNT_ROUNDS: Final = 3  # what was mounted twice shows again
 
@@ -69,8 +70,12 @@ def _end_shims(address: str) -> list[str]:
     for shim in find_shims(address):
         sockets = list(_listening_sockets(shim))
         # Children first: a shim is the reaper of all its container's processes, and would leave them to init.
-        family = [*reversed(_descendants(shim)), shim]
-        problems += [f"process {pid} does not die" for pid in family if not _kill(pid)]
+        for _ in range(KILL_ROUNDS):
+            if not (family := _descendants(shim)):
+                break
+            problems += [f"process {pid} does not die" for pid in reversed(family) if not _kill(pid)]
+        if not _kill(shim):
+            problems.append(f"process {shim} does not die")
         for path in sockets:
             with contextlib.suppress(OSError):
                 path.unlink()
