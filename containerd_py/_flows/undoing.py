@@ -8,8 +8,8 @@ has gone is remembered on the connection and undone when the daemon is back.
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final, Generic, TypeVar
 
 import anyio
@@ -17,7 +17,7 @@ import attrs
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from containerd_py._transport.connection import Connection
-from containerd_py.errors import CleanupError, ContainerdError, NotFoundError, UnavailableError
+from containerd_py.errors import AlreadyExistsError, CleanupError, ContainerdError, NotFoundError, UnavailableError
 
 CLEANUP_BOUND: Final = 10.0  # seconds for one step
 _SETTLE_BOUND: Final = 2.0  # seconds for what an earlier flow left, before giving way to the present one
@@ -110,12 +110,25 @@ class Undo:
         """Register the step that undoes the call about to be made; `what` names it, as in "removing snapshot x"."""
         self._steps.append(Debt(what, step))
 
+    @contextmanager
+    def making(self, what: str, step: Step) -> Iterator[None]:
+        """Register the step around the call that makes something; what exists already is somebody else's, and stays."""
+        debt = Debt(what, step)
+        self._steps.append(debt)
+        try:
+            yield
+        except AlreadyExistsError:
+            self._steps.remove(debt)
+            raise
+
     def keep(self) -> None:
         """Keep everything that was made: the flow has succeeded."""
         self._steps.clear()
 
     async def run(self) -> list[Exception]:
         """Undo in reverse; return what failed, with the step named in a note."""
+        if not self._steps:
+            return []  # without a checkpoint: what was kept must reach whoever asked for it
         return (await _protected(self._run)).unwrap()
 
     async def _run(self) -> list[Exception]:

@@ -1,0 +1,189 @@
+"""A container on a fresh snapshot of an image: its identity, its spec, its record; all of it or nothing."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Literal, TypedDict
+
+import attrs
+
+from containerd_py._flows.defaults import chosen_snapshotter
+from containerd_py._flows.leasing import hold_lease
+from containerd_py._flows.specs import spec_to_value
+from containerd_py._flows.undoing import Undo, settled, undoing
+from containerd_py._flows.users import look_up_user
+from containerd_py._transport.scope import check_identifier
+from containerd_py.container import Container
+from containerd_py.errors import InvalidArgumentError, NotFoundError
+from containerd_py.image import Image
+from containerd_py.labels import DEFAULT_RUNTIME, STOP_SIGNAL
+from containerd_py.oci import runtime_spec
+from containerd_py.oci.default_spec import default_spec
+from containerd_py.oci.image_spec import ImageConfig, container_labels
+from containerd_py.oci.spec_options import (
+    SpecOption,
+    compose,
+    with_cgroup_mount,
+    with_env,
+    with_host_hosts_file,
+    with_host_namespace,
+    with_host_resolv_conf,
+    with_image_config,
+    with_mounts,
+    with_process_cwd,
+    with_rootfs_readonly,
+    with_tty,
+    with_user,
+)
+from containerd_py.services.bundle import Services
+from containerd_py.services.containers import ContainerRecord, Runtime
+from containerd_py.typeurl import TypedValue
+from containerd_py.types import Mount
+
+RUNC: Final = "io.containerd.runc.v2"  # containerd defaults
+Network = Literal["host", "none"]
+Env = Mapping[str, str] | Sequence[str]
+
+
+class ContainerOptions(TypedDict, total=False):
+    """What `create_container`, `run` and `open_run` have in common; see `Client.create_container`."""
+
+    id: str | None
+    env: Env | None
+    cwd: str | None
+    user: str | None
+    mounts: Sequence[runtime_spec.Mount | Mount]
+    spec_options: Sequence[SpecOption]
+    snapshotter: str | None
+    read_only: bool
+    runtime: str | Runtime | None
+    labels: Mapping[str, str] | None
+    extensions: Mapping[str, TypedValue] | None
+    network: Network | None
+
+
+@attrs.frozen
+class Created:
+    """A container just created, with what a task needs next."""
+
+    container: Container
+    record: ContainerRecord
+    rootfs: list[Mount]
+
+
+async def create_container(
+    services: Services,
+    *,
+    image: Image,
+    id: str | None = None,  # noqa: A002
+    args: Sequence[str] | None = None,
+    env: Env | None = None,
+    cwd: str | None = None,
+    user: str | None = None,
+    mounts: Sequence[runtime_spec.Mount | Mount] = (),
+    terminal: bool = False,
+    spec_options: Sequence[SpecOption] = (),
+    snapshotter: str | None = None,
+    read_only: bool = False,
+    runtime: str | Runtime | None = None,
+    labels: Mapping[str, str] | None = None,
+    extensions: Mapping[str, TypedValue] | None = None,
+    network: Network | None = None,
+) -> Created:
+    """Create a container of an image; snapshot, spec and record are undone together when that fails."""
+    container_id = secrets.token_hex(32) if id is None else check_identifier(id, "container ID")
+    if isinstance(args, str):
+        raise InvalidArgumentError(f"args must be a list of strings, not the string {args!r}")
+    snapshotter_name = await chosen_snapshotter(services, snapshotter)
+    config = await image.config()
+    if not await image.is_unpacked(snapshotter_name):
+        await image.unpack(snapshotter_name)
+    chain_id = await image.chain_id()
+    chosen_runtime = await _runtime(services, runtime)
+    async with undoing(services.connection) as undo:
+        async with hold_lease(services) as leased:
+            rootfs = await _prepare(leased, undo, snapshotter_name, container_id, chain_id)
+            found = await look_up_user(config.user if user is None else user, rootfs)
+            options = compose(
+                with_image_config(config, args),
+                with_user(found),
+                *_options(env=env, cwd=cwd, mounts=mounts, terminal=terminal, read_only=read_only, network=network),
+                *spec_options,
+            )
+            spec = options(default_spec(namespace=services.namespace, id=container_id, cgroup2=_has_cgroup2()))
+            if not spec.get("process", {}).get("args"):
+                raise InvalidArgumentError(f"{image!r} says no command to run: give args")
+            record = ContainerRecord(
+                id=container_id,
+                image=image.name,
+                labels=_labels(config, labels),
+                runtime=chosen_runtime,
+                spec=spec_to_value(spec),
+                snapshotter=snapshotter_name,
+                snapshot_key=container_id,
+                extensions=extensions or {},
+            )
+            with undo.making(f"deleting container {container_id}", lambda: services.containers.delete(container_id)):
+                record = await settled(lambda: leased.containers.create(record))
+        undo.keep()  # after the lease has gone: a cancellation while it goes undoes everything
+    return Created(Container(services, container_id), record, rootfs)
+
+
+async def _prepare(services: Services, undo: Undo, snapshotter: str, key: str, parent: str) -> list[Mount]:
+    snapshots = services.snapshotter(snapshotter)
+    with undo.making(f"removing snapshot {key}", lambda: snapshots.remove(key)):
+        return await settled(lambda: snapshots.prepare(key, parent=parent))
+
+
+async def _runtime(services: Services, runtime: str | Runtime | None) -> Runtime:
+    if isinstance(runtime, Runtime):
+        return runtime
+    if runtime is not None:
+        return Runtime(name=runtime)
+    try:
+        labels = (await services.namespaces.get(services.namespace)).labels
+    except NotFoundError:
+        labels = {}
+    return Runtime(name=labels.get(DEFAULT_RUNTIME) or RUNC)
+
+
+def _labels(config: ImageConfig, labels: Mapping[str, str] | None) -> dict[str, str]:
+    chosen = dict(container_labels(config).labels)
+    chosen[STOP_SIGNAL] = config.stop_signal or "SIGTERM"
+    return chosen | dict(labels or {})
+
+
+def _options(
+    *,
+    env: Env | None,
+    cwd: str | None,
+    mounts: Sequence[runtime_spec.Mount | Mount],
+    terminal: bool,
+    read_only: bool,
+    network: Network | None,
+) -> list[SpecOption]:
+    options = [with_cgroup_mount()]
+    if terminal:
+        options.append(with_tty())
+    if env:
+        options.append(with_env(env))
+    if cwd is not None:
+        options.append(with_process_cwd(cwd))
+    if mounts:
+        options.append(with_mounts(mounts))
+    if read_only:
+        options.append(with_rootfs_readonly())
+    match network:
+        case None | "none":
+            pass  # a network namespace of its own with nothing but loopback
+        case "host":
+            options += [with_host_namespace("network"), with_host_hosts_file(), with_host_resolv_conf()]
+        case _:
+            raise InvalidArgumentError(f"network must be 'host' or 'none', not {network!r}")
+    return options
+
+
+def _has_cgroup2() -> bool:
+    return Path("/sys/fs/cgroup/cgroup.controllers").exists()

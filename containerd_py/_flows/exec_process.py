@@ -1,0 +1,116 @@
+"""Another process in a running container: its specification from the container's, its I/O, its end."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from containerd_py._flows.results import CompletedProcess, Input, complete
+from containerd_py._flows.specs import process_to_value, spec_of
+from containerd_py._flows.undoing import settled, undoing
+from containerd_py._flows.users import look_up_user
+from containerd_py.cio.config import IOConfig
+from containerd_py.cio.fifos import open_fifos
+from containerd_py.errors import FailedPreconditionError, InvalidArgumentError
+from containerd_py.oci.process_options import merge_env
+from containerd_py.oci.runtime_spec import Process as ProcessSpec
+from containerd_py.oci.spec_json import clone
+from containerd_py.process import Process
+from containerd_py.services.bundle import Services
+from containerd_py.services.containers import ContainerRecord
+
+
+async def _process_spec(
+    services: Services,
+    record: ContainerRecord,
+    args: Sequence[str],
+    *,
+    terminal: bool,
+    user: str | None,
+    cwd: str | None,
+    env: Mapping[str, str] | Sequence[str] | None,
+) -> ProcessSpec:
+    base = spec_of(record).get("process")
+    if base is None:
+        raise FailedPreconditionError(f"container {record.id} has no process to run another one beside")
+    process = clone(base)
+    process["args"] = list(args)
+    process["terminal"] = terminal
+    variables = [f"{name}={value}" for name, value in env.items()] if isinstance(env, Mapping) else list(env or ())
+    if terminal and not any(entry.startswith("TERM=") for entry in (*process.get("env", []), *variables)):
+        variables.append("TERM=xterm")
+    process["env"] = merge_env(process.get("env", []), variables)
+    if cwd is not None:
+        process["cwd"] = cwd
+    if user is not None:
+        mounts = await services.snapshotter(record.snapshotter).mounts(record.snapshot_key)
+        found = await look_up_user(user, mounts)
+        process["user"] = {"uid": found.uid, "gid": found.gid, "additionalGids": [*found.additional_gids]}
+    return process
+
+
+@asynccontextmanager
+async def open_exec(
+    services: Services,
+    container_id: str,
+    args: Sequence[str],
+    *,
+    stdin: bool = False,
+    terminal: bool = False,
+    io: IOConfig | None = None,
+    user: str | None = None,
+    cwd: str | None = None,
+    env: Mapping[str, str] | Sequence[str] | None = None,
+    id: str | None = None,  # noqa: A002
+) -> AsyncIterator[Process]:
+    """Lend a started process in the container; it is killed and deleted on the way out."""
+    if isinstance(args, str) or not args:
+        raise InvalidArgumentError(f"args must be a list of at least one string, not {args!r}")
+    record = await services.containers.get(container_id)
+    spec = await _process_spec(services, record, args, terminal=terminal, user=user, cwd=cwd, env=env)
+    exec_id = f"exec-{secrets.token_hex(8)}" if id is None else id
+    async with AsyncExitStack() as stack:
+        if io is None:
+            io = (await stack.enter_async_context(open_fifos(stdin=stdin, terminal=terminal))).config
+        process = Process(services, container_id, exec_id=exec_id, io=io)
+        undo = await stack.enter_async_context(undoing(services.connection))
+
+        async def create() -> None:
+            await services.tasks.exec(
+                container_id,
+                exec_id=exec_id,
+                spec=process_to_value(spec),
+                stdin=io.stdin,
+                stdout=io.stdout,
+                stderr=io.stderr,
+                terminal=io.terminal,
+            )
+
+        with undo.making(f"deleting exec {exec_id} of {container_id}", lambda: process.delete(force=True)):
+            await settled(create)
+        await process.start()
+        yield process
+
+
+async def run_exec(
+    services: Services,
+    container_id: str,
+    args: Sequence[str],
+    *,
+    input: Input | None = None,  # noqa: A002
+    check: bool = True,
+    capture_limit: int | None = None,
+    user: str | None = None,
+    cwd: str | None = None,
+    env: Mapping[str, str] | Sequence[str] | None = None,
+    id: str | None = None,  # noqa: A002
+) -> CompletedProcess:
+    """Run a process in the container to its end and return its exit code and output."""
+    async with open_exec(
+        services, container_id, args, stdin=input is not None, user=user, cwd=cwd, env=env, id=id
+    ) as process:
+        completed = await complete(process, input=input, capture_limit=capture_limit)
+    if check:
+        completed.check(args[0])
+    return completed

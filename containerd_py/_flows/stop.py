@@ -1,0 +1,69 @@
+"""Stopping a task as its image wants it, then by force; and what the restart monitor has to be told before."""
+
+from __future__ import annotations
+
+import signal as signals
+from contextlib import suppress
+from typing import Final
+
+import anyio
+import attrs
+
+from containerd_py.oci.signals import parse_signal
+from containerd_py.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, StopTimeoutError
+from containerd_py.labels import STOP_SIGNAL
+from containerd_py.process import KILL_BOUND, Process
+from containerd_py.services.bundle import Services
+from containerd_py.services.containers import ContainerRecord
+from containerd_py.services.tasks import ExitStatus, TaskState
+
+DEFAULT_GRACE: Final = 10.0  # seconds, as Docker and nerdctl give
+_RESTART_POLICY: Final = "containerd.io/restart.policy"
+_RESTART_STATUS: Final = "containerd.io/restart.status"
+_EXPLICITLY_STOPPED: Final = "containerd.io/restart.explicitly-stopped"
+
+
+async def stop(
+    services: Services, task: Process, *, signal: int | str | None = None, grace: float = DEFAULT_GRACE
+) -> ExitStatus:
+    """Send the stop signal, wait `grace` seconds, send SIGKILL, delete the task; return how it ended."""
+    if grace < 0:
+        raise InvalidArgumentError(f"a grace of {grace} seconds is no time: give 0 or more")
+    record = await services.containers.get(task.id)
+    await _tell_restart_monitor(services, record)
+    status = await task.status()
+    if status.state not in {TaskState.STOPPED, TaskState.CREATED}:
+        if status.state in {TaskState.PAUSED, TaskState.PAUSING}:
+            with suppress(NotFoundError, FailedPreconditionError):
+                await services.tasks.resume(task.id)
+        await _end(task, _stop_signal(record) if signal is None else signal, grace)
+    return await task.delete(force=status.state is TaskState.CREATED)
+
+
+def _stop_signal(record: ContainerRecord) -> int | str:
+    """Return what the image wants to be stopped with; what is no signal there is no reason not to stop."""
+    wanted = record.labels.get(STOP_SIGNAL, "")
+    try:
+        return parse_signal(wanted)
+    except InvalidArgumentError:
+        return signals.SIGTERM
+
+
+async def _end(task: Process, signal: int | str, grace: float) -> None:
+    for number, bound in ((signal, grace), (signals.SIGKILL, KILL_BOUND)):
+        if bound == 0:
+            continue
+        with suppress(NotFoundError):  # it has ended by itself: the wait tells
+            await task.kill(number, all=number is signals.SIGKILL)
+        with anyio.move_on_after(bound):
+            await task.wait()
+            return
+    raise StopTimeoutError(f"{task!r} survived SIGKILL for {KILL_BOUND:g} s: it hangs in the kernel")
+
+
+async def _tell_restart_monitor(services: Services, record: ContainerRecord) -> None:
+    """Mark a container that the daemon would otherwise start again."""
+    if _RESTART_POLICY in record.labels or _RESTART_STATUS in record.labels:
+        labels = {_EXPLICITLY_STOPPED: "true"}
+        marked = attrs.evolve(record, labels=dict(record.labels) | labels)
+        await services.containers.update(marked, fields=[f"labels.{_EXPLICITLY_STOPPED}"])

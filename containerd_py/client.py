@@ -1,0 +1,415 @@
+"""The façade root: `connect` and `Client`. One-statement methods; what they do is in the flows and services."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
+from typing import Unpack
+
+from containerd_py._flows.capabilities import supports
+from containerd_py._flows.connecting import open_services
+from containerd_py._flows.create_container import ContainerOptions, Env, Network, create_container
+from containerd_py._flows.ensure_image import Policy, ensure_image
+from containerd_py._flows.image_content import read_blob
+from containerd_py._flows.leasing import LEASE_LIFETIME, hold_lease
+from containerd_py._flows.load_image import list_images, load_image
+from containerd_py._flows.pull import Pull, Via, open_pull, pull
+from containerd_py._flows.results import CompletedProcess, Input
+from containerd_py._flows.run_task import open_run, run
+from containerd_py.container import Container
+from containerd_py.image import Image
+from containerd_py.oci import runtime_spec
+from containerd_py.oci.spec_options import SpecOption
+from containerd_py.remotes.registry import Registry
+from containerd_py.services.bundle import Services
+from containerd_py.services.containers import ContainersService, Runtime
+from containerd_py.services.content import ContentService
+from containerd_py.services.diff import DiffService
+from containerd_py.services.events import EventsService
+from containerd_py.services.images import ImagesService
+from containerd_py.services.introspection import IntrospectionService
+from containerd_py.services.leases import LeasesService
+from containerd_py.services.namespaces import NamespacesService
+from containerd_py.services.sandboxes import SandboxesService
+from containerd_py.services.snapshots import SnapshotsService
+from containerd_py.services.streaming import StreamingService
+from containerd_py.services.tasks import TasksService
+from containerd_py.services.transfer import TransferService
+from containerd_py.services.version import Version
+from containerd_py.task import Task
+from containerd_py.typeurl import TypedValue
+from containerd_py.types import NO_LABELS, Descriptor, Mount, Platform
+
+
+@asynccontextmanager
+async def connect(
+    address: str | os.PathLike[str] | None = None, *, namespace: str | None = None
+) -> AsyncIterator[Client]:
+    """Connect to a containerd, make sure that it answers, and lend a client of it.
+
+    `address` is a unix socket as "/path" or "unix:///path"; None means `$CONTAINERD_ADDRESS`, else this user's rootless
+    containerd, else /run/containerd/containerd.sock. `namespace` None means `$CONTAINERD_NAMESPACE`, else "default".
+    After the daemon restarts the client connects again by itself.
+
+    Raises:
+        SocketNotFoundError: There is no socket at the address.
+        SocketPermissionError: This user may not use the socket.
+        DaemonNotListeningError: The socket is there and nobody listens.
+        DaemonNotRespondingError: What listens does not answer, or is no containerd.
+        InvalidArgumentError: The address or the namespace cannot be one.
+    """
+    async with open_services(address, namespace=namespace) as services:
+        yield Client(services)
+
+
+class Client:
+    """A daemon, seen from one namespace. Made by `connect`."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    @property
+    def namespace(self) -> str:
+        """The namespace everything is done in."""
+        return self._services.namespace
+
+    @property
+    def services(self) -> Services:
+        """All typed services as one value; `services.stub(StubClass)` makes a generated stub."""
+        return self._services
+
+    def in_namespace(self, namespace: str) -> Client:
+        """Return a client of another namespace on the same connection."""
+        return Client(self._services.in_scope(namespace=namespace))
+
+    @asynccontextmanager
+    async def hold_lease(
+        self,
+        *,
+        id: str | None = None,  # noqa: A002
+        expires_in: timedelta | None = LEASE_LIFETIME,
+        labels: Mapping[str, str] = NO_LABELS,
+    ) -> AsyncIterator[Client]:
+        """Lend a client whose every creation belongs to a new lease, deleted on the way out.
+
+        Nothing that lease holds is garbage collected. `expires_in` ends it if this program dies; None lets it live on.
+
+        Raises:
+            AlreadyExistsError: A lease of that ID exists.
+        """
+        async with hold_lease(self._services, id=id, expires_in=expires_in, labels=labels) as services:
+            yield Client(services)
+
+    async def version(self) -> Version:
+        """Return the daemon's version."""
+        return await self._services.version.version()
+
+    async def supports(self, feature: str) -> bool:
+        """Tell whether the daemon serves something: a service such as "transfer", or a plugin as "TYPE.ID"."""
+        return await supports(self._services, feature)
+
+    # ── services ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def containers(self) -> ContainersService:
+        """Container records."""
+        return self._services.containers
+
+    @property
+    def content(self) -> ContentService:
+        """Blobs and ingests."""
+        return self._services.content
+
+    @property
+    def diff(self) -> DiffService:
+        """Layers applied and computed."""
+        return self._services.diff
+
+    @property
+    def events(self) -> EventsService:
+        """What happens on the daemon."""
+        return self._services.events
+
+    @property
+    def images(self) -> ImagesService:
+        """Image records."""
+        return self._services.images
+
+    @property
+    def introspection(self) -> IntrospectionService:
+        """What the daemon is made of."""
+        return self._services.introspection
+
+    @property
+    def leases(self) -> LeasesService:
+        """What keeps content alive."""
+        return self._services.leases
+
+    @property
+    def namespaces(self) -> NamespacesService:
+        """The daemon's namespaces."""
+        return self._services.namespaces
+
+    @property
+    def sandboxes(self) -> SandboxesService:
+        """Groups of containers."""
+        return self._services.sandboxes
+
+    @property
+    def streaming(self) -> StreamingService:
+        """Named streams to the daemon."""
+        return self._services.streaming
+
+    @property
+    def tasks(self) -> TasksService:
+        """Running processes."""
+        return self._services.tasks
+
+    @property
+    def transfer(self) -> TransferService:
+        """Transfers the daemon does itself."""
+        return self._services.transfer
+
+    def snapshotter(self, name: str) -> SnapshotsService:
+        """Snapshots of one snapshotter."""
+        return self._services.snapshotter(name)
+
+    # ── images ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def pull(
+        self,
+        ref: str,
+        *,
+        platform: Platform | str | None = None,
+        all_platforms: bool = False,
+        unpack: bool = True,
+        snapshotter: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        registry: Registry | None = None,
+        via: Via = "auto",
+    ) -> Image:
+        """Pull an image, unpack it, and return it. See `open_pull`, which shows progress on the way."""
+        return await pull(
+            self._services,
+            ref,
+            platform=platform,
+            all_platforms=all_platforms,
+            unpack=unpack,
+            snapshotter=snapshotter,
+            labels=labels,
+            registry=registry,
+            via=via,
+        )
+
+    def open_pull(
+        self,
+        ref: str,
+        *,
+        platform: Platform | str | None = None,
+        all_platforms: bool = False,
+        unpack: bool = True,
+        snapshotter: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        registry: Registry | None = None,
+        via: Via = "auto",
+    ) -> AbstractAsyncContextManager[Pull]:
+        """Begin to pull an image and lend its progress: `async for progress in pull`, then `pull.image`.
+
+        `ref` is completed as Docker does: "alpine" is docker.io/library/alpine:latest. `platform` is the daemon's by
+        default; `all_platforms` fetches every platform and unpacks none. `labels` go on the image record. `registry` says
+        how registries are reached. `via` says who talks to them: "client" (this program), "transfer" (the daemon, from
+        containerd 1.7 on), "auto" (the daemon where it can do what is asked). Leaving the block early cancels the pull;
+        what was fetched is resumed by the next one.
+
+        Raises:
+            RegistryError: The registry refuses, fails or cannot be reached; its subclasses say how.
+            NotFoundError: The image has nothing for the platform; the message says what it has.
+            DigestMismatchError: Content is not what its descriptor promises.
+            NotSupportedError: `via="transfer"` and the daemon has no transfer service.
+        """
+        return open_pull(
+            self._services,
+            ref,
+            platform=platform,
+            all_platforms=all_platforms,
+            unpack=unpack,
+            snapshotter=snapshotter,
+            labels=labels,
+            registry=registry,
+            via=via,
+        )
+
+    async def ensure_image(
+        self,
+        ref: str,
+        *,
+        policy: Policy = "missing",
+        platform: Platform | str | None = None,
+        snapshotter: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        registry: Registry | None = None,
+        via: Via = "auto",
+    ) -> Image:
+        """Return an image that is whole and unpacked here, pulled where the policy says so.
+
+        "missing" pulls what is not here, and repairs what is not whole; "always" asks the registry in any case; "never"
+        only looks.
+
+        Raises:
+            NotFoundError: The policy is "never" and the image is not here, or not whole.
+            RegistryError: Pulling failed.
+        """
+        return await ensure_image(
+            self._services,
+            ref,
+            policy=policy,
+            platform=platform,
+            snapshotter=snapshotter,
+            labels=labels,
+            registry=registry,
+            via=via,
+        )
+
+    async def load_image(self, name: str) -> Image:
+        """Return an image that is here, by its exact or completed name.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        return await load_image(self._services, name)
+
+    async def list_images(self, filters: Iterable[str] = ()) -> list[Image]:
+        """Return the images that match any of the filters, all without one."""
+        return await list_images(self._services, filters)
+
+    async def read_blob(self, descriptor: Descriptor) -> bytes:
+        """Return a blob of the content store, verified against its descriptor.
+
+        Raises:
+            NotFoundError: This namespace has no such blob.
+            DigestMismatchError: It is damaged.
+        """
+        return await read_blob(self._services, descriptor, limit=descriptor.size)
+
+    # ── containers ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def create_container(
+        self,
+        id: str | None = None,  # noqa: A002
+        *,
+        image: Image | str,
+        args: Sequence[str] | None = None,
+        env: Env | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+        mounts: Sequence[runtime_spec.Mount | Mount] = (),
+        terminal: bool = False,
+        spec_options: Sequence[SpecOption] = (),
+        snapshotter: str | None = None,
+        read_only: bool = False,
+        runtime: str | Runtime | None = None,
+        labels: Mapping[str, str] | None = None,
+        extensions: Mapping[str, TypedValue] | None = None,
+        network: Network | None = None,
+    ) -> Container:
+        """Create a container of an image on a fresh snapshot; snapshot, spec and record are undone together on failure.
+
+        `id` is generated where not given. A reference as `image` stands for `ensure_image` of it. `args` follow the image's
+        entrypoint; without them its own command runs. `env` is laid over the image's; `user` is looked up in the image
+        ("name", "uid", "name:group", "uid:gid"). `spec_options` come last and see everything before them. `network`
+        "host" shares the host's; else there is nothing but loopback. Image labels become the container's, except those
+        reserved for containerd.
+
+        Raises:
+            AlreadyExistsError: The ID is taken.
+            InvalidArgumentError: An argument cannot work: no command, no such user, no identifier.
+        """
+        ensured = await ensure_image(self._services, image, snapshotter=snapshotter) if isinstance(image, str) else image
+        created = await create_container(
+            self._services,
+            id=id,
+            image=ensured,
+            args=args,
+            env=env,
+            cwd=cwd,
+            user=user,
+            mounts=mounts,
+            terminal=terminal,
+            spec_options=spec_options,
+            snapshotter=snapshotter,
+            read_only=read_only,
+            runtime=runtime,
+            labels=labels,
+            extensions=extensions,
+            network=network,
+        )
+        return created.container
+
+    async def load_container(self, id: str) -> Container:  # noqa: A002
+        """Return a container that is here.
+
+        Raises:
+            NotFoundError: There is none of that ID.
+        """
+        return Container(self._services, (await self._services.containers.get(id)).id)
+
+    async def list_containers(self, filters: Iterable[str] = ()) -> list[Container]:
+        """Return the containers that match any of the filters, all without one."""
+        return [Container(self._services, record.id) for record in await self._services.containers.list(filters)]
+
+    async def run(
+        self,
+        image: Image | str,
+        args: Sequence[str] | None = None,
+        *,
+        input: Input | None = None,  # noqa: A002
+        check: bool = True,
+        capture_limit: int | None = None,
+        policy: Policy = "missing",
+        registry: Registry | None = None,
+        **options: Unpack[ContainerOptions],
+    ) -> CompletedProcess:
+        """Run a command in a new container to its end, remove the container, and return exit code and output.
+
+        `input` is what the command reads, bytes or an async iterable of them. `capture_limit` bounds what is kept of each
+        output, in bytes; the rest is read and dropped. The other options are those of `create_container`.
+
+        Raises:
+            ProcessExitError: The exit code is not zero and `check` is True; the error has the output.
+        """
+        return await run(
+            self._services,
+            image,
+            args,
+            input=input,
+            check=check,
+            capture_limit=capture_limit,
+            policy=policy,
+            registry=registry,
+            **options,
+        )
+
+    def open_run(
+        self,
+        image: Image | str,
+        args: Sequence[str] | None = None,
+        *,
+        stdin: bool = False,
+        terminal: bool = False,
+        policy: Policy = "missing",
+        registry: Registry | None = None,
+        **options: Unpack[ContainerOptions],
+    ) -> AbstractAsyncContextManager[Task]:
+        """Lend a started task in a new container; task, container and snapshot are gone afterwards, whatever happens.
+
+        Its output is at `task.stdout` and `task.stderr`, its input, if asked for, at `task.stdin`; with `terminal` all
+        output is at `task.stdout`. The other options are those of `create_container`.
+        """
+        return open_run(
+            self._services, image, args, stdin=stdin, terminal=terminal, policy=policy, registry=registry, **options
+        )
+
+    def __repr__(self) -> str:
+        return f"<Client {self._services.connection.address} namespace={self.namespace}>"

@@ -1,0 +1,158 @@
+"""A container: a record, a snapshot and, at times, a task. A handle; everything is asked of the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+
+import attrs
+
+from containerd_py._flows.create_task import check_terminal, create_task
+from containerd_py._flows.load_image import load_image
+from containerd_py._flows.specs import spec_of, spec_to_value
+from containerd_py._flows.undoing import settled
+from containerd_py.cio.config import NULL_IO, IOConfig
+from containerd_py.errors import FailedPreconditionError, NotFoundError
+from containerd_py.image import Image
+from containerd_py.labels import check_labels
+from containerd_py.oci.runtime_spec import Spec
+from containerd_py.services.bundle import Services
+from containerd_py.services.containers import ContainerRecord
+from containerd_py.task import Task
+from containerd_py.typeurl import TypedValue
+from containerd_py.types import Descriptor
+
+
+class Container:
+    """A container of the daemon. Made by `Client.create_container`, `load_container` and `list_containers`."""
+
+    def __init__(self, services: Services, id: str) -> None:  # noqa: A002
+        self._services = services
+        self._id = id
+
+    @property
+    def id(self) -> str:
+        """Its name in the namespace."""
+        return self._id
+
+    async def record(self) -> ContainerRecord:
+        """Return its record (Containers.Get).
+
+        Raises:
+            NotFoundError: It was deleted.
+        """
+        return await self._services.containers.get(self._id)
+
+    async def spec(self) -> Spec:
+        """Return its OCI runtime spec; members this package does not know are in it."""
+        return spec_of(await self.record())
+
+    async def image(self) -> Image:
+        """Return the image it was created from.
+
+        Raises:
+            NotFoundError: It was created from none, or that image is gone.
+        """
+        record = await self.record()
+        if not record.image:
+            raise NotFoundError(f"container {self._id} was not created from an image")
+        return await load_image(self._services, record.image)
+
+    async def labels(self) -> Mapping[str, str]:
+        """Return its labels."""
+        return (await self.record()).labels
+
+    async def set_labels(self, labels: Mapping[str, str]) -> Mapping[str, str]:
+        """Set labels, an empty value removing one, leave the others, and return all (Containers.Update).
+
+        Raises:
+            InvalidArgumentError: A label is larger than 4,096 bytes.
+        """
+        check_labels(labels)
+        record = attrs.evolve(await self.record(), labels=labels)
+        return (await self._services.containers.update(record, fields=[f"labels.{key}" for key in labels])).labels
+
+    async def update(
+        self,
+        *,
+        spec: Spec | None = None,
+        image: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        extensions: Mapping[str, TypedValue] | None = None,
+    ) -> ContainerRecord:
+        """Replace parts of its record, for its next task, and return the record (Containers.Update).
+
+        A task that runs keeps what it was created with.
+        """
+        changes: dict[str, object] = {}
+        if spec is not None:
+            changes["spec"] = spec_to_value(spec)
+        if image is not None:
+            changes["image"] = image
+        if labels is not None:
+            changes["labels"] = labels
+        if extensions is not None:
+            changes["extensions"] = extensions
+        record = await self.record()
+        if not changes:
+            return record
+        return await self._services.containers.update(attrs.evolve(record, **changes), fields=list(changes))
+
+    async def delete(self, *, snapshot: bool = True) -> None:
+        """Delete its record and, unless `snapshot` is False, its snapshot.
+
+        Raises:
+            FailedPreconditionError: It has a task, even one that has ended: delete that first.
+            NotFoundError: It was deleted already.
+        """
+        await settled(lambda: self._delete(snapshot=snapshot))
+
+    async def _delete(self, *, snapshot: bool) -> None:
+        record = await self.record()
+        with suppress(NotFoundError):
+            status = await self._services.tasks.get(self._id)
+            raise FailedPreconditionError(f"container {self._id} has a task, {status.state}: delete the task first")
+        if snapshot and record.snapshot_key:
+            with suppress(NotFoundError):
+                await self._services.snapshotter(record.snapshotter).remove(record.snapshot_key)
+        await self._services.containers.delete(self._id)
+
+    async def create_task(
+        self,
+        *,
+        io: IOConfig = NULL_IO,
+        checkpoint: Descriptor | None = None,
+        options: TypedValue | None = None,
+        runtime_path: str = "",
+    ) -> Task:
+        """Create its task, not yet started (Tasks.Create). `io` is lent by the caller: `open_fifos`, `log_file`, ….
+
+        `checkpoint` restores one; `options` are the runtime's own, by default the container's; `runtime_path` names
+        another shim binary, absolute on the daemon's host.
+
+        Raises:
+            AlreadyExistsError: It has a task.
+            FailedPreconditionError: Its spec has a terminal and `io` has none, or the other way round.
+        """
+        record = await self.record()
+        check_terminal(record, io)
+        return await create_task(
+            self._services, record, io=io, checkpoint=checkpoint, options=options, runtime_path=runtime_path
+        )
+
+    async def load_task(self, io: IOConfig | None = None) -> Task:
+        """Return its task, whoever created it; `io` lends I/O opened by `attach_fifos` on its paths.
+
+        Raises:
+            NotFoundError: It has none.
+        """
+        status = await self._services.tasks.get(self._id)
+        recorded = IOConfig(
+            terminal=status.terminal, stdin=status.stdin, stdout=status.stdout, stderr=status.stderr
+        )
+        task = Task(self._services, self._id, pid=status.pid, io=recorded if io is None else io)
+        await task.attach()
+        return task
+
+    def __repr__(self) -> str:
+        return f"<Container {self._id} namespace={self._services.namespace}>"

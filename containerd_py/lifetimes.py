@@ -1,0 +1,46 @@
+"""Deleting what lives in the daemon on the way out of a block. Knows only that a thing can be deleted."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol, TypeVar
+
+from containerd_py._flows.undoing import tidy
+from containerd_py.task import Task
+
+
+class Deletable(Protocol):
+    """A handle of something in the daemon."""
+
+    async def delete(self) -> object:
+        """Delete it."""
+        ...
+
+
+DeletableT = TypeVar("DeletableT", bound=Deletable)
+
+
+@asynccontextmanager
+async def deleting(thing: DeletableT) -> AsyncIterator[DeletableT]:
+    """Lend a task, container, image or lease, and delete it on the way out; a running task is killed for it.
+
+    The deletion is out of reach of cancellation and bounded to 10 s. That the thing has gone already is fine.
+
+    Raises:
+        CleanupError: Deleting took too long.
+        ContainerdError: Deleting failed.
+    """
+
+    async def delete() -> object:
+        return await (thing.delete(force=True) if isinstance(thing, Task) else thing.delete())
+
+    try:
+        yield thing
+    except BaseException as error:
+        try:
+            await tidy(f"deleting {thing!r}", delete)
+        except Exception as failure:  # noqa: BLE001  # what ended the block matters more
+            error.add_note(f"left behind: {thing!r}: {failure}")
+        raise
+    await tidy(f"deleting {thing!r}", delete)

@@ -1,0 +1,140 @@
+"""A container's task: its first process and, with it, everything that runs in it. A handle."""
+
+from __future__ import annotations
+
+import signal as signals
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+
+from containerd_py._flows.exec_process import open_exec, run_exec
+from containerd_py._flows.results import CompletedProcess, Input
+from containerd_py._flows.specs import resources_to_value
+from containerd_py._flows.stop import DEFAULT_GRACE, stop
+from containerd_py.cio.config import IOConfig
+from containerd_py.oci.runtime_spec import Resources
+from containerd_py.process import Process
+from containerd_py.services.metrics import Metrics, metrics_from_sample
+from containerd_py.services.tasks import ExitStatus, ProcessInfo
+from containerd_py.types import NO_LABELS
+
+
+class Task(Process):
+    """What runs of a container. Made by `Container.create_task`, `Container.load_task` and `Client.open_run`."""
+
+    async def pause(self) -> None:
+        """Freeze all its processes (Tasks.Pause)."""
+        await self._services.tasks.pause(self._container_id)
+
+    async def resume(self) -> None:
+        """Let its processes go on (Tasks.Resume)."""
+        await self._services.tasks.resume(self._container_id)
+
+    async def pids(self) -> list[ProcessInfo]:
+        """Return all processes in the container (Tasks.ListPids)."""
+        return await self._services.tasks.list_pids(self._container_id)
+
+    async def metrics(self) -> Metrics:
+        """Return what it uses now: CPU, memory, processes (Tasks.Metrics).
+
+        Raises:
+            NotFoundError: It was deleted, or does not run.
+        """
+        return metrics_from_sample(self._container_id, await self._services.tasks.metrics([f"id=={self._container_id}"]))
+
+    async def update(self, *, resources: Resources, annotations: Mapping[str, str] = NO_LABELS) -> None:
+        """Change its resource limits while it runs (Tasks.Update); the container's spec keeps the old ones."""
+        value = resources_to_value(resources)
+        await self._services.tasks.update(self._container_id, resources=value, annotations=annotations)
+
+    async def stop(self, *, signal: int | str | None = None, grace: float = DEFAULT_GRACE) -> ExitStatus:
+        """Stop and delete it, and return how it ended.
+
+        The signal is the given one, else the image's stop signal, else SIGTERM; after `grace` seconds SIGKILL follows. A
+        paused task is resumed first. `grace=0` kills at once.
+
+        Raises:
+            StopTimeoutError: It survived SIGKILL.
+        """
+        return await stop(self._services, self, signal=signal, grace=grace)
+
+    def open_exec(
+        self,
+        args: Sequence[str],
+        *,
+        stdin: bool = False,
+        terminal: bool = False,
+        io: IOConfig | None = None,
+        user: str | None = None,
+        cwd: str | None = None,
+        env: Mapping[str, str] | Sequence[str] | None = None,
+        id: str | None = None,  # noqa: A002
+    ) -> AbstractAsyncContextManager[Process]:
+        """Lend another process in the container, started on entry; on the way out it is killed and deleted.
+
+        Its output is at `process.stdout` and `process.stderr`, its input, if asked for, at `process.stdin`; with
+        `terminal` all output is at `process.stdout`. `io` lends other I/O instead. `user` is looked up in the container;
+        `env` is laid over the container's environment.
+
+        Raises:
+            InvalidArgumentError: There is no such user, or no command.
+            ContainerdError: The runtime could not start it, as for a command that is not there.
+        """
+        return open_exec(
+            self._services,
+            self._container_id,
+            args,
+            stdin=stdin,
+            terminal=terminal,
+            io=io,
+            user=user,
+            cwd=cwd,
+            env=env,
+            id=id,
+        )
+
+    async def run_exec(
+        self,
+        args: Sequence[str],
+        *,
+        input: Input | None = None,  # noqa: A002
+        check: bool = True,
+        capture_limit: int | None = None,
+        user: str | None = None,
+        cwd: str | None = None,
+        env: Mapping[str, str] | Sequence[str] | None = None,
+        id: str | None = None,  # noqa: A002
+    ) -> CompletedProcess:
+        """Run another process in the container to its end and return its exit code and output.
+
+        `capture_limit` bounds what is kept of each output, in bytes; the rest is read and dropped.
+
+        Raises:
+            ProcessExitError: The exit code is not zero and `check` is True.
+        """
+        return await run_exec(
+            self._services,
+            self._container_id,
+            args,
+            input=input,
+            check=check,
+            capture_limit=capture_limit,
+            user=user,
+            cwd=cwd,
+            env=env,
+            id=id,
+        )
+
+    async def kill(self, signal: int | str = signals.SIGTERM, *, all: bool = False) -> None:  # noqa: A002
+        """Send its first process a signal, by number or name; `all` sends it to every process (Tasks.Kill).
+
+        Raises:
+            NotFoundError: It has ended.
+            InvalidArgumentError: There is no such signal.
+        """
+        await super().kill(signal, all=all)
+
+    async def _delete(self) -> ExitStatus:
+        return await self._services.tasks.delete(self._container_id)
+
+    def __repr__(self) -> str:
+        return f"<Task {self._container_id} pid={self._pid} namespace={self._services.namespace}>"
