@@ -202,9 +202,8 @@ async def test_a_binary_that_ends_at_once_shows_its_words(tmp_path):
     fake = tmp_path / "containerd"
     fake.write_text("#!/bin/sh\necho no room for $2\nexit 3\n")
     fake.chmod(0o755)
-    with pytest.raises(
-        DaemonStartError, match="exit code 3; the end of its log:\nno room for /run/.*/config.toml"
-    ) as raised:
+    told = r"exit code 3; the end of its log:\nno room for .*/config\.toml"
+    with pytest.raises(DaemonStartError, match=told) as raised:
         async with open_daemon(containerd=fake):
             pass
     assert not Path(str(raised.value).split()[-1]).parent.exists()
