@@ -1,4 +1,12 @@
-"""Every spec option, under one roof: `from containerd_py.oci.image_options import (
+"""Every spec option, under one roof: `from containerd_py.oci.spec_options import with_env, with_mounts`.
+
+An option is a pure, synchronous function `Spec -> Spec`; `compose` joins several. What needs files (users, image
+configurations) is read before and given to the option as a value.
+"""
+
+from __future__ import annotations
+
+from containerd_py.oci.image_options import (
     with_image_config,
 )
 from containerd_py.oci.mount_options import (
