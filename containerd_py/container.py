@@ -84,19 +84,17 @@ class Container:
 
         A task that runs keeps what it was created with.
         """
-        changes: dict[str, object] = {}
-        if spec is not None:
-            changes["spec"] = spec_to_value(spec)
-        if image is not None:
-            changes["image"] = image
-        if labels is not None:
-            changes["labels"] = labels
-        if extensions is not None:
-            changes["extensions"] = extensions
         record = await self.record()
-        if not changes:
-            return record
-        return await self._services.containers.update(attrs.evolve(record, **changes), fields=list(changes))
+        changed = attrs.evolve(
+            record,
+            spec=record.spec if spec is None else spec_to_value(spec),
+            image=record.image if image is None else image,
+            labels=record.labels if labels is None else labels,
+            extensions=record.extensions if extensions is None else extensions,
+        )
+        given = {"spec": spec, "image": image, "labels": labels, "extensions": extensions}
+        fields = [name for name, value in given.items() if value is not None]
+        return await self._services.containers.update(changed, fields=fields) if fields else record
 
     async def delete(self, *, snapshot: bool = True) -> None:
         """Delete its record and, unless `snapshot` is False, its snapshot.
