@@ -15,11 +15,8 @@ async def look_up_user(user: str, mounts: Sequence[Mount]) -> User:
     """Resolve `user`, `user:group`, `uid` or `uid:gid` in the mounts' /etc/passwd and /etc/group; empty means root.
 
     Raises:
-        InvalidArgumentError: The user is unknown there, or no user at all.
+        InvalidArgumentError: It is no user, or a number out of range.
+        NotFoundError: There is no such user or group.
     """
 
-    def resolve() -> User:
-        with open_rootfs(mounts) as rootfs:
-            return resolve_user(user, rootfs)
-
-    return await to_thread.run_sync(resolve)
+    return await to_thread.run_sync(lambda: resolve_user(user, open_rootfs(mounts)))
