@@ -34,6 +34,11 @@ class Capture:
         """The bytes kept, as a copy."""
         return bytes(self._data)
 
+    @property
+    def size(self) -> int:
+        """Bytes kept."""
+        return len(self._data)
+
     async def take(self, stream: ByteReceiveStream) -> None:
         """Receive to the end of the stream."""
         if isinstance(stream, FifoReceiveStream):

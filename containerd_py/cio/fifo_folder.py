@@ -29,7 +29,7 @@ ROOT_DIRECTORY: Final = Path("/run/containerd/fifo")  # containerd defaults
 PREFIX: Final = "containerd-py-"  # of our folders below it
 
 _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
-_LONGEST_TAIL: Final = len(f"/{PREFIX}12345678/stdout")  # what a FIFO's path has after the directory
+_LONGEST_TAIL: Final = len(f"/{PREFIX}12345678/{2**22}-stdout")  # a FIFO's path after the directory; pids end at 2^22
 _ERROR_TYPES: Final[dict[int, type[ContainerdError]]] = {
     errno.EACCES: PermissionDeniedError,
     errno.EPERM: PermissionDeniedError,
@@ -54,6 +54,7 @@ class FifoFolder:
         self._directory = directory
         self._path: Path | None = None
         self._identity: tuple[int, int] | None = None
+        self._fifos: list[str] = []
 
     def create(self) -> None:
         """Make the folder, and the directory where it is missing.
@@ -75,6 +76,7 @@ class FifoFolder:
         path = str(self._path / name)
         with _typed_errors(f"FIFO {path}"):
             os.mkfifo(path, 0o600)
+        self._fifos.append(name)
         return path
 
     def remove(self) -> None:
@@ -83,7 +85,17 @@ class FifoFolder:
             return
         name = self._path.name
         with suppress(FileNotFoundError), _opened_directory(self._path.parent) as directory:
-            if _identity(os.stat(name, dir_fd=directory, follow_symlinks=False)) == self._identity:
+            if _identity(os.stat(name, dir_fd=directory, follow_symlinks=False)) != self._identity:
+                return
+            for fifo in self._fifos:
+                with suppress(FileNotFoundError):
+                    os.unlink(f"{name}/{fifo}", dir_fd=directory)
+            try:
+                os.rmdir(name, dir_fd=directory)
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+                # Only for what somebody else left there: rmtree needs more descriptors, and there may be none.
                 shutil.rmtree(name, dir_fd=directory)
 
 

@@ -7,7 +7,7 @@ import os
 import select
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import BinaryIO, Final, TextIO
 
@@ -73,10 +73,8 @@ async def _forward(own: TextIO | None, stdin: ByteSendStream) -> None:
 
 async def _read(fd: int) -> bytes:
     while True:
-        try:
+        with suppress(PermissionError):  # epoll takes no regular file, which is always readable
             await wait_readable(fd)
-        except PermissionError:
-            pass  # epoll takes no regular file, which is always readable
         try:
             return await to_thread.run_sync(os.read, fd, _CHUNK, abandon_on_cancel=True)
         except BlockingIOError:  # non-blocking, and somebody else took what was there
