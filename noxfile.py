@@ -126,7 +126,7 @@ def storm(session: nox.Session) -> None:
     """Run the long repetitions of fault tests; not part of `tests`."""
     provision(session, "tests")
     install(session, "test")
-    run_pytest(session, "tests/storm")
+    session.run("python", "-m", "pytest", "--storm", *(session.posargs or present("tests/faults", "tests/storm")))
 
 
 @nox.session
@@ -134,7 +134,7 @@ def bench(session: nox.Session) -> None:
     """Measure against ctr, side by side in one run."""
     provision(session, "tests")
     install(session, "test")
-    session.run("python", "-m", "tests.bench", *session.posargs)
+    session.run("python", "-m", "tests.bench.bench", *session.posargs)
 
 
 @nox.session

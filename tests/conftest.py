@@ -6,6 +6,7 @@ import subprocess
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 import pytest
@@ -18,15 +19,32 @@ from containerd_py.testing.layers import LayerFile, random_layers
 from containerd_py.testing.registry import LocalRegistry
 from containerd_py.types import Platform
 
+if TYPE_CHECKING:
+    from containerd_py import Client, Image
+
 LINES = ("1.6", "1.7", "2.1")
 DAEMONS = Path(__file__).parents[1] / ".cache" / "daemons"
 LOG_LINES = 40  # of the daemon's log, shown with a failure
+
+
+@attrs.frozen(kw_only=True)
+class SeededImages:
+    """References of images in the local registry, and the layouts they came from by reference."""
+
+    registry: LocalRegistry
+    busybox: str  # one layer
+    layered: str  # five layers with whiteouts; user, labels, volumes, stop signal
+    index: str  # two platforms
+    docker: str  # Docker's media types
+    layouts: dict[str, ImageLayout]
 
 
 def pytest_addoption(parser):
     parser.addoption(
         "--line", action="append", choices=LINES, help="run on this containerd line only (may be given several times)"
     )
+
+    parser.addoption("--storm", action="store_true", help="repeat fault tests at every point, for hours if need be")
 
 
 def pytest_configure(config):
@@ -109,6 +127,33 @@ def namespace(request: pytest.FixtureRequest) -> str:
     return f"test-{uuid.uuid4().hex[:12]}"
 
 
+@pytest.fixture
+async def client(daemon: Daemon, namespace: str) -> AsyncIterator[Client]:
+    """Lend a client of the line's daemon in a namespace of the test's own."""
+    from containerd_py import connect
+
+    async with connect(daemon.address, namespace=namespace) as client:
+        yield client
+
+
+@pytest.fixture
+async def busybox(client: Client, seeded_images: SeededImages) -> AsyncIterator[Image]:
+    """Lend the small image, unpacked in the test's namespace."""
+    from containerd_py import deleting
+
+    async with deleting(await client.pull(seeded_images.busybox, via="client")) as image:
+        yield image
+
+
+@pytest.fixture
+async def layered(client: Client, seeded_images: SeededImages) -> AsyncIterator[Image]:
+    """Lend the image with several layers and a user, unpacked in the test's namespace."""
+    from containerd_py import deleting
+
+    async with deleting(await client.pull(seeded_images.layered, via="client")) as image:
+        yield image
+
+
 Ctr = Callable[..., Awaitable[str]]
 
 
@@ -126,18 +171,6 @@ def ctr(daemon: Daemon, daemon_bin: Path, namespace: str) -> Ctr:
         return done.stdout.decode()
 
     return run
-
-
-@attrs.frozen(kw_only=True)
-class SeededImages:
-    """References of images in the local registry, and the layouts they came from by reference."""
-
-    registry: LocalRegistry
-    busybox: str  # one layer
-    layered: str  # five layers with whiteouts; user, labels, volumes, stop signal
-    index: str  # two platforms
-    docker: str  # Docker's media types
-    layouts: dict[str, ImageLayout]
 
 
 @pytest.fixture(scope="session")
