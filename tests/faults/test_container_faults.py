@@ -1,0 +1,114 @@
+"""Containers, runs and execs under cancellation and a daemon that dies: nothing is left, the next call works."""
+
+import anyio
+import pytest
+
+from containerd_py import Client, Image, connect, deleting, for_each
+from containerd_py.errors import TaskLostError, UnavailableError
+from tests.harness.cancel import Mode, Tally, sweep
+
+SLEEP = ["/bin/sleep", "1000"]
+EVERY = 4  # the storm session visits every point
+
+
+async def left(client: Client) -> dict[str, list[str]]:
+    """Name what a flow may have left, once shims have gone."""
+    for _ in range(40):
+        found = {
+            "containers": [record.id for record in await client.containers.list()],
+            "tasks": [task.id for task in await client.tasks.list()],
+            "snapshots": [s.name for s in await client.snapshotter("overlayfs").list() if not s.is_committed],
+            "leases": [lease.id for lease in await client.leases.list()],
+        }
+        if not any(found.values()):
+            break
+        await anyio.sleep(0.05)
+    return {what: names for what, names in found.items() if names}
+
+
+@pytest.fixture
+def every(request: pytest.FixtureRequest) -> int:
+    return 1 if request.config.getoption("--storm", default=False) else EVERY
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("flow_name", ["create_container", "run", "exec", "connect"])
+async def test_cancelled_anywhere_nothing_is_left(client: Client, busybox: Image, flow_name: str, every: int, daemon):
+    """Cancelled at any suspension point, in any way, a flow leaves nothing and the same flow then succeeds."""
+
+    async def create_container() -> None:
+        async with deleting(await client.create_container(image=busybox, args=SLEEP)):
+            pass
+
+    async def run() -> None:
+        assert (await client.run(busybox, ["/bin/cat"], input=b"x")).stdout == b"x"
+
+    async def connecting() -> None:
+        async with connect(daemon.address, namespace=client.namespace) as other:
+            await other.version()
+
+    tally = Tally()
+    async with client.open_run(busybox, SLEEP, id="host") as task:
+
+        async def exec_in_host() -> None:
+            assert (await task.run_exec(["/bin/cat"], input=b"x")).stdout == b"x"
+
+        flows = {"create_container": create_container, "run": run, "exec": exec_in_host, "connect": connecting}
+        modes = tuple(Mode) if every == 1 else (Mode.SCOPE, Mode.TASK)
+        async for outcome in sweep(flows[flow_name], every=every, modes=modes):
+            outcome.check()
+            tally.add(outcome)
+            if flow_name == "exec":
+                for _ in range(40):
+                    if len(await task.pids()) == 1:
+                        break
+                    await anyio.sleep(0.05)
+                assert len(await task.pids()) == 1, outcome
+        await flows[flow_name]()
+    assert tally.delivered > 0, str(tally)
+    assert await left(client) == {}
+
+
+async def test_a_daemon_killed_in_mid_run_is_a_typed_error(own_daemon, namespace: str, seeded_images, daemon_line: str):
+    """SIGKILL of the daemon in the middle of runs: each ends with a typed error or its result, and the next succeeds."""
+    async with connect(own_daemon.address, namespace=namespace) as client:
+        image = await client.pull(seeded_images.busybox, via="client")
+        outcomes: list[object] = []
+
+        async def one(number: int) -> None:
+            try:
+                completed = await client.run(image, ["/bin/sh", "-c", f"sleep 0.{number}; echo {number}"])
+                outcomes.append(completed.stdout)
+            except (UnavailableError, TaskLostError) as error:
+                outcomes.append(error)
+
+        async with anyio.create_task_group() as group:
+            for number in range(4):
+                group.start_soon(one, number)
+            await anyio.sleep(0.4)
+            await own_daemon.kill()
+            await anyio.sleep(0.2)
+            await own_daemon.restart()
+        assert len(outcomes) == 4
+        assert any(isinstance(outcome, Exception) for outcome in outcomes) or daemon_line
+        assert (await client.run(image, ["/bin/echo", "again"])).stdout == b"again\n"
+
+
+async def test_a_wait_survives_a_restart(own_daemon, namespace: str, seeded_images):
+    """A daemon that restarts under a running task loses no waiter: the exit is told all the same."""
+    async with connect(own_daemon.address, namespace=namespace) as client:
+        image = await client.pull(seeded_images.busybox, via="client")
+        async with client.open_run(image, ["/bin/sh", "-c", "read line; exit 6"], stdin=True) as task:
+            statuses: list[int] = []
+
+            async def wait(_: int) -> None:
+                statuses.append((await task.wait()).code)
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(for_each, range(3), wait)
+                await anyio.sleep(0.1)
+                await own_daemon.kill()
+                await own_daemon.restart()
+                assert task.stdin is not None
+                await task.stdin.send(b"go\n")
+            assert statuses == [6, 6, 6]
