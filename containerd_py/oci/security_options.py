@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final, Literal, TypeAlias
 
 from containerd_py.oci.capabilities import KNOWN_CAPABILITIES, capability_names
+from containerd_py.oci.host import current_capabilities
 from containerd_py.oci.mount_options import with_writable_cgroupfs, with_writable_sysfs
 from containerd_py.oci.runtime_spec import Capabilities, Seccomp, Spec
 from containerd_py.oci.spec_editing import (
@@ -156,17 +157,17 @@ def with_seccomp_unconfined() -> SpecOption:
     return spec_option(edit)
 
 
-def with_privileged(*, capabilities: Iterable[str] = KNOWN_CAPABILITIES) -> SpecOption:
+def with_privileged(*, capabilities: Iterable[str] | None = None) -> SpecOption:
     """Give up all confinement but namespaces and the device cgroup: such a process owns the host.
 
-    Devices are an option of their own (`with_all_devices_allowed`, `with_devices`). Without root, name the
-    capabilities the daemon has.
+    The capabilities are those this process has, unless given: what the daemon has not, it cannot give. Devices are an
+    option of their own (`with_all_devices_allowed`, `with_devices`).
 
     Raises:
         InvalidArgumentError: There is no such capability.
     """
     return compose(
-        with_capabilities(capabilities),
+        with_capabilities(current_capabilities() if capabilities is None else capabilities),
         with_masked_paths(),
         with_readonly_paths(),
         with_writable_sysfs(),
