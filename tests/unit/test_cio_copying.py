@@ -163,9 +163,9 @@ async def test_copy_from_process_to_process(tmp_path):
         writer = peer(OPEN_AS_SHIM + "for _ in range(9): os.write(w, bytes(range(256)) * 4096)", io.config.stdout)
         reader = peer(OPEN_STDIN + READ_ALL, io.config.stdin)
         async with writer, reader as reading:
-            await io.release()
             assert await copy(io.stdout, io.stdin) == 9 << 20
             await io.stdin.aclose()
+            await io.release()
             assert (await said(reading)).startswith(f"{9 << 20} ")
 
 
