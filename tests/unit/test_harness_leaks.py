@@ -208,8 +208,10 @@ def test_shims_are_known_by_their_daemon_and_namespace(tmp_path: Path) -> None:
     shim = tmp_path / "containerd-shim-test"
     shim.symlink_to("/bin/sh")
     address = str(tmp_path / "containerd.sock")
-    script = ["-c", "read line", "-namespace", "ours", "-address", address]
-    with subprocess.Popen([shim, *script], stdin=subprocess.PIPE) as process:
+    script = ["-c", "echo; read line", "-namespace", "ours", "-address", address]
+    with subprocess.Popen([shim, *script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"\n"  # a process is visible a moment before its arguments are
         assert list(leaks_host.shims(address)) == [str(process.pid)]
         assert list(leaks_host.shims(address, "ours")) == [str(process.pid)]
         assert leaks_host.shims(address, "theirs") == {}
