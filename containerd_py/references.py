@@ -8,6 +8,7 @@ from typing import Final, Self
 import attrs
 
 from containerd_py.errors import InvalidArgumentError
+from containerd_py.oci.digests import is_digest
 
 DEFAULT_DOMAIN: Final = "docker.io"
 DEFAULT_TAG: Final = "latest"
@@ -24,19 +25,11 @@ _PATH_PART: Final = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _DOMAIN: Final = rf"(?:{_DOMAIN_PART}(?:\.{_DOMAIN_PART})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?|{_PATH_PART}"
 _PATH: Final = rf"{_PATH_PART}(?:/{_PATH_PART})*"
 _TAG: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
-# The algorithms go-digest knows; containerd refuses every other.
-_DIGEST: Final = r"sha256:[a-f0-9]{64}|sha384:[a-f0-9]{96}|sha512:[a-f0-9]{128}"
 
 _DOMAIN_RE: Final = re.compile(_DOMAIN, re.ASCII)
 _PATH_RE: Final = re.compile(_PATH, re.ASCII)
 _TAG_RE: Final = re.compile(_TAG, re.ASCII)
-_DIGEST_RE: Final = re.compile(_DIGEST, re.ASCII)
 _IDENTIFIER_RE: Final = re.compile(r"[a-f0-9]{64}", re.ASCII)
-
-
-def is_digest(text: str) -> bool:
-    """Tell whether the text is a digest containerd accepts: sha256, sha384 or sha512 in lower-case hex."""
-    return _DIGEST_RE.fullmatch(text) is not None
 
 
 @attrs.frozen(kw_only=True)
@@ -136,7 +129,7 @@ def _check_parts(reference: Reference) -> None:
         raise InvalidArgumentError(f"the repository has {len(path)} characters, more than {MAX_PATH_LENGTH}")
     if tag is not None and not _TAG_RE.fullmatch(tag):
         raise InvalidArgumentError(f"the tag {_shown(tag)} is malformed")
-    if digest is not None and not _DIGEST_RE.fullmatch(digest):
+    if digest is not None and not is_digest(digest):
         raise InvalidArgumentError(f"the digest {_shown(digest)} is malformed")
     if tag is None and digest is None:
         raise InvalidArgumentError("it has neither tag nor digest")

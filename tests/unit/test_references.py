@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from containerd_py.errors import InvalidArgumentError
-from containerd_py.references import Reference, is_digest
+from containerd_py.references import Reference
 
 SHA256 = "sha256:" + "0123456789abcdef" * 4
 SHA384 = "sha384:" + "0" * 96
@@ -208,14 +208,6 @@ def test_parts_that_would_not_read_back(domain: str, path: str) -> None:
         Reference(domain=domain, path=path, tag="latest")
 
 
-def test_is_digest() -> None:
-    """Only the three algorithms containerd knows, only lower-case hex, only the whole text."""
-    assert is_digest(SHA256)
-    assert is_digest(SHA512)
-    assert not is_digest(SHA256 + "\n")
-    assert not is_digest("sha256:" + "A" * 64)
-
-
 def test_hostile_length_is_quick() -> None:
     """A megabyte of nonsense is refused in well under a second."""
     started = time.perf_counter()
@@ -237,7 +229,9 @@ def test_any_text_parses_or_is_refused(text: str) -> None:
 
 
 _part = st.from_regex(r"[a-z0-9]{1,8}([._-][a-z0-9]{1,4})?", fullmatch=True)
-_domain = st.from_regex(r"([a-z0-9]{1,8}\.){1,3}[a-z]{2,3}(:[0-9]{1,5})?|localhost|\[:[0-9a-f:]{1,20}\]", fullmatch=True)
+_domain = st.from_regex(
+    r"([a-z0-9]{1,8}\.){1,3}[a-z]{2,3}(:[0-9]{1,5})?|localhost|\[:[0-9a-f:]{1,20}\]", fullmatch=True
+)
 
 
 @given(

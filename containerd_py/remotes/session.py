@@ -1,0 +1,203 @@
+"""HTTP with one registry host, and with wherever it sends us. Knows the HTTP client; knows nothing of registries.
+
+Credentials and configured headers go to the origin they are meant for and nowhere else: a redirect that leaves it loses
+them for good. Addresses a host leads to are asked only if they are not much nearer to us than the host itself.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from typing import Final, Self
+
+import aiohttp
+import anyio
+import attrs
+from aiohttp.resolver import ThreadedResolver
+from yarl import URL
+
+from containerd_py.errors import ClientClosedError, RegistryError
+from containerd_py.remotes.failures import failure_of, refused_target, stalled
+from containerd_py.remotes.host_config import HostConfig
+from containerd_py.remotes.limits import MAX_REDIRECTS, RegistryLimits
+from containerd_py.remotes.origins import Origin, Reach, origin_of, target_of
+from containerd_py.remotes.proxies import Proxies
+from containerd_py.remotes.resolving import GuardedResolver, is_allowed, reach_of_origin
+from containerd_py.remotes.responses import Response
+from containerd_py.remotes.secret import Secret
+from containerd_py.remotes.tls import TLSContexts
+
+_READ_BUFFER: Final = 128 * 1024  # bytes; twice that is received ahead while a chunk is being used
+_MAX_HEADER_LINE: Final = 32 * 1024  # bytes; signed redirect targets are long
+_MAX_HEADERS: Final = 128
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_OURS: Final = frozenset({"accept-encoding", "range"})  # what we demand for a body's sake stays as it is
+_KEEPING_METHOD: Final = frozenset({307, 308})
+_CLOSE_TIME: Final = 5.0  # seconds
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """What is asked. `authorization` and `body` are for the URL's origin alone.
+
+    `for_host` says that the request is the host's own, so that it carries the configured headers while it is at the
+    host's origin; a URL that somebody else wrote down is not.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    authorization: Secret | None = None
+    body: Secret | None = None
+    for_host: bool = True
+
+
+@attrs.frozen(kw_only=True)
+class Surroundings:
+    """What the sessions of one repository have in common."""
+
+    limits: RegistryLimits
+    proxies: Proxies
+    contexts: TLSContexts
+    user_agent: str
+    skip_verify: bool = False
+
+
+class Session:
+    """Connections to a host and to the origins it leads to. `async with`: all of them are closed on the way out."""
+
+    def __init__(self, host: HostConfig, surroundings: Surroundings) -> None:
+        self.host = host
+        self.limits = surroundings.limits
+        self._around = surroundings
+        self._pools: dict[Reach | None, aiohttp.ClientSession] = {}
+        self._closed = False
+        self._reach: Reach | None = None
+        self.has_answered = False  # a host that answered once is worth another try when it does not
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._closed = True
+        with anyio.move_on_after(_CLOSE_TIME, shield=True):
+            for pool in self._pools.values():
+                await pool.close()
+        self._pools.clear()
+
+    async def send(self, request: Request) -> Response:
+        """Send a request and follow its redirects; the answer is to be closed by the caller.
+
+        Raises:
+            RegistryError: No answer came, or the request leads where none may lead.
+        """
+        url, origin = request.url, self._origin(request.url)
+        first, led_away = origin, False
+        for _ in range(MAX_REDIRECTS + 1):
+            response = await self._send_once(request, url, origin, led_away=led_away)
+            location = response.header("Location")
+            if response.status not in _REDIRECTS or location is None:
+                return response
+            response.close()
+            if request.body is not None and response.status not in _KEEPING_METHOD:
+                raise refused_target(self.host.name, location, "the answer to a form is elsewhere")
+            before, url = origin, target_of(url, location)
+            origin = self._origin(url)
+            if before.scheme == "https" and origin.scheme == "http":
+                raise refused_target(self.host.name, url, "it leaves TLS")
+            led_away = led_away or origin != first
+            if led_away and request.body is not None:
+                raise refused_target(self.host.name, url, "credentials would go to another origin")
+        raise refused_target(self.host.name, url, f"it is redirect number {MAX_REDIRECTS + 1}")
+
+    def _origin(self, url: str) -> Origin:
+        try:
+            return origin_of(url)
+        except ValueError as error:
+            raise refused_target(self.host.name, url, str(error)) from None
+
+    async def _send_once(self, request: Request, url: str, origin: Origin, *, led_away: bool) -> Response:
+        proxy = self._around.proxies.choose(origin)
+        pool = await self._pool_for(request, url, origin, led_away=led_away, proxied=proxy is not None)
+        context = await self._context_for(origin) if origin.scheme == "https" else True
+        connect_timeout = self.host.dial_timeout or self.limits.connect_timeout
+        raw = None
+        try:
+            with anyio.move_on_after(connect_timeout + self.limits.stall_timeout):
+                raw = await pool.request(
+                    request.method,
+                    URL(url, encoded=True),
+                    headers=self._headers(request, origin, led_away=led_away),
+                    data=request.body.reveal().encode() if request.body is not None else None,
+                    allow_redirects=False,
+                    proxy=proxy.reveal() if proxy is not None else None,
+                    ssl=context,
+                    timeout=aiohttp.ClientTimeout(
+                        total=None,
+                        connect=connect_timeout,
+                        sock_connect=connect_timeout,
+                        sock_read=self.limits.stall_timeout,
+                    ),
+                )
+        except aiohttp.SocketTimeoutError:
+            failure: RegistryError = stalled(self.host.name, f"no answer within {self.limits.stall_timeout:g} s")
+        except (aiohttp.ClientError, OSError) as error:
+            failure = failure_of(error, host=self.host.name, asked=origin)
+        else:
+            if raw is not None:
+                self.has_answered = True
+                return Response(raw, self.host.name, origin, led_away, self.limits)
+            failure = stalled(self.host.name, "its answer did not begin in time")
+        raise failure
+
+    def _headers(self, request: Request, origin: Origin, *, led_away: bool) -> list[tuple[str, str]]:
+        headers = [("User-Agent", self._around.user_agent), ("Accept-Encoding", "identity"), *request.headers.items()]
+        if led_away:
+            return headers
+        if request.for_host and origin == self.host.origin:
+            named = {name.lower() for name, _ in self.host.headers} - _OURS
+            headers = [(name, value) for name, value in headers if name.lower() not in named]
+            headers += [(name, value.reveal()) for name, value in self.host.headers if name.lower() not in _OURS]
+        if request.authorization is not None:
+            headers = [(name, value) for name, value in headers if name.lower() != "authorization"]
+            headers.append(("Authorization", request.authorization.reveal()))
+        return headers
+
+    async def _pool_for(
+        self, request: Request, url: str, origin: Origin, *, led_away: bool, proxied: bool
+    ) -> aiohttp.ClientSession:
+        """Choose the connections to use: free ones to the host itself, guarded ones to wherever it leads."""
+        if request.for_host and origin == self.host.origin:
+            return self._pool(None)
+        if self._reach is None:
+            self._reach = await reach_of_origin(self.host.origin)
+        # Storage of a registry's own network is common behind redirects; this very machine is not.
+        limit = max(self._reach, Reach.PRIVATE) if request.for_host and led_away else self._reach
+        if not is_allowed(origin.host, limit) or (origin.host == "localhost" and limit < Reach.LOCAL):
+            raise refused_target(self.host.name, url, "its address is nearer than the registry's")
+        return self._pool(None if proxied else limit)  # behind a proxy the name is the proxy's to resolve
+
+    def _pool(self, limit: Reach | None) -> aiohttp.ClientSession:
+        if limit not in self._pools:
+            if self._closed:
+                raise ClientClosedError("this repository is closed: its `async with` block has ended")
+            resolver = ThreadedResolver() if limit is None else GuardedResolver(limit)
+            connector = aiohttp.TCPConnector(limit=0, resolver=resolver)
+            self._pools[limit] = aiohttp.ClientSession(
+                connector=connector,
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                read_bufsize=_READ_BUFFER,
+                max_line_size=_MAX_HEADER_LINE,
+                max_field_size=_MAX_HEADER_LINE,
+                max_headers=_MAX_HEADERS,
+            )
+        return self._pools[limit]
+
+    async def _context_for(self, origin: Origin) -> ssl.SSLContext:
+        skipping = self.host.skip_verify and origin.host == self.host.origin.host
+        own = origin == self.host.origin
+        return await self._around.contexts.get(
+            self.host.tls if own else self.host.tls.without_client(),
+            verify=not (skipping or (self._around.skip_verify and self.host.skip_verify is not False)),
+        )

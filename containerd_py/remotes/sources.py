@@ -1,0 +1,82 @@
+"""Where the bytes of one descriptor can be had: a host of the registry, or a URL the manifest names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import attrs
+
+from containerd_py.errors import RegistryError
+from containerd_py.remotes.exchange import Attempts
+from containerd_py.remotes.host_client import HostClient
+from containerd_py.remotes.responses import Response
+
+
+class Source(Protocol):
+    """Something that can be asked for bytes from an offset on."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        ...
+
+    async def open(self, offset: int, *, last: bool) -> Response:
+        """Ask for the bytes from `offset`; `last` says that there is no other source to turn to."""
+        ...
+
+    async def refusal(self, response: Response) -> RegistryError:
+        """Make the error for an answer that is none."""
+        ...
+
+
+@attrs.frozen
+class HostSource:
+    """A blob or manifest at a host of the registry; `path` is below the repository."""
+
+    client: HostClient
+    kind: str
+    digest: str
+    media_type: str
+
+    @property
+    def name(self) -> str:
+        """The host."""
+        return self.client.name
+
+    async def open(self, offset: int, *, last: bool) -> Response:
+        """Ask the host, with all it demands."""
+        url = self.client.url(self.kind, self.digest)
+        attempts = Attempts(self.client.session.limits, last_host=last)
+        return await self.client.send("GET", url, _headers(self.media_type, offset), attempts)
+
+    async def refusal(self, response: Response) -> RegistryError:
+        """Make the error for an answer that is none."""
+        return await self.client.refusal(response)
+
+
+@attrs.frozen
+class ForeignSource:
+    """A URL that a descriptor names: asked without showing anything of ours."""
+
+    client: HostClient
+    url: str
+    media_type: str
+
+    @property
+    def name(self) -> str:
+        """The host that led us here."""
+        return f"a URL named by {self.client.name}"
+
+    async def open(self, offset: int, *, last: bool) -> Response:  # noqa: ARG002  the registry itself comes after it
+        """Ask the URL."""
+        return await self.client.send_elsewhere(self.url, _headers(self.media_type, offset))
+
+    async def refusal(self, response: Response) -> RegistryError:
+        """Make the error for an answer that is none."""
+        return await self.client.refusal(response)
+
+
+def _headers(media_type: str, offset: int) -> Mapping[str, str]:
+    headers = {"Accept": f"{media_type}, */*" if media_type else "*/*"}
+    return {**headers, "Range": f"bytes={offset}-"} if offset else headers
