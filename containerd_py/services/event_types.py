@@ -72,7 +72,7 @@ class ContentCreate:
 
 @attrs.frozen(kw_only=True)
 class ContentDelete:
-    """A blob was deleted (topic `/content/delete`)."""
+    """A blob was deleted on request (topic `/content/delete`); what is collected as garbage is not told."""
 
     digest: str
 

@@ -64,15 +64,16 @@ class EventsService:
             UnavailableError: The daemon took the subscription, but no event came through it for 30 seconds.
         """
         buffer = EnvelopeBuffer()
+        subscription = Subscription(self._rpc, filters, buffer)
         failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
             try:
-                await tasks.start(Subscription(self._rpc, filters, buffer).run)
+                await tasks.start(subscription.run)
                 yield buffer
             except Exception as error:  # noqa: BLE001  # raised below, outside of the group, which would wrap it
                 failure = error
             finally:
-                buffer.close()
-                tasks.cancel_scope.cancel()
+                subscription.cancel()
+        buffer.close()
         if failure is not None:
             raise failure

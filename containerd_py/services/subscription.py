@@ -43,7 +43,7 @@ _FIRST_PROBE_PAUSE: Final = 0.01  # seconds
 _LONGEST_PROBE_PAUSE: Final = 0.5  # seconds
 _PROBE_LIMIT: Final = 30.0  # seconds; what a daemon under heavy load was seen to take is a tenth of one
 _FIRST_RECONNECT_PAUSE: Final = 0.05  # seconds
-_LONGEST_RECONNECT_PAUSE: Final = 5.0  # seconds
+_LONGEST_RECONNECT_PAUSE: Final = 1.0  # seconds
 
 
 class EnvelopeBuffer(AsyncIterator[Envelope]):
@@ -111,6 +111,7 @@ class Subscription:
     def __init__(self, rpc: Rpc, filters: Iterable[str], buffer: EnvelopeBuffer) -> None:
         self._rpc = rpc
         self._buffer = buffer
+        self._scope = anyio.CancelScope()
         self._probe = PublishRequest(topic=PROBE_TOPICS + uuid4().hex, event=WireAny(type_url=_PROBE_TYPE))
         wanted = [*filters]  # none at all matches everything, the probe too
         self._request = SubscribeRequest(filters=[*wanted, f'topic=="{self._probe.topic}"'] if wanted else [])
@@ -125,11 +126,18 @@ class Subscription:
         Raises:
             ContainerdError: The daemon does not take the subscription.
         """
-        outage = await self._first_session(task_status.started)
-        try:
-            await self._outlast(outage)
-        except ContainerdError as error:
-            self._buffer.end(error)
+        with self._scope:
+            outage = await self._first_session(task_status.started)
+            try:
+                await self._outlast(outage)
+            except ContainerdError as error:
+                self._buffer.end(error)
+
+    def cancel(self) -> None:
+        """End `run`."""
+        # Shielded, or anyio (4.16) would take this cancellation for one of the group's task, if that is cancelled too.
+        self._scope.shield = True
+        self._scope.cancel()
 
     async def _first_session(self, announce: Callable[[], None]) -> _Outage:
         """Go through the first session, opening it as often as a read would be repeated."""
