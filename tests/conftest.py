@@ -6,21 +6,18 @@ import subprocess
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import attrs
 import pytest
 from anyio import to_thread
 from anyio.from_thread import BlockingPortal
 
+from containerd_py import Client, Image, connect, deleting
 from containerd_py.daemon import Daemon, open_daemon
 from containerd_py.testing.images import ImageLayout, ImageOptions, busybox_layout, this_platform
 from containerd_py.testing.layers import LayerFile, random_layers
 from containerd_py.testing.registry import LocalRegistry
 from containerd_py.types import Platform
-
-if TYPE_CHECKING:
-    from containerd_py import Client, Image
 
 LINES = ("1.6", "1.7", "2.1")
 DAEMONS = Path(__file__).parents[1] / ".cache" / "daemons"
@@ -130,8 +127,6 @@ def namespace(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def client(daemon: Daemon, namespace: str) -> AsyncIterator[Client]:
     """Lend a client of the line's daemon in a namespace of the test's own."""
-    from containerd_py import connect
-
     async with connect(daemon.address, namespace=namespace) as client:
         yield client
 
@@ -139,8 +134,6 @@ async def client(daemon: Daemon, namespace: str) -> AsyncIterator[Client]:
 @pytest.fixture
 async def busybox(client: Client, seeded_images: SeededImages) -> AsyncIterator[Image]:
     """Lend the small image, unpacked in the test's namespace."""
-    from containerd_py import deleting
-
     async with deleting(await client.pull(seeded_images.busybox, via="client")) as image:
         yield image
 
@@ -148,8 +141,6 @@ async def busybox(client: Client, seeded_images: SeededImages) -> AsyncIterator[
 @pytest.fixture
 async def layered(client: Client, seeded_images: SeededImages) -> AsyncIterator[Image]:
     """Lend the image with several layers and a user, unpacked in the test's namespace."""
-    from containerd_py import deleting
-
     async with deleting(await client.pull(seeded_images.layered, via="client")) as image:
         yield image
 

@@ -6,7 +6,8 @@ tests of any kind: synchronous ones, and asynchronous ones under any plugin.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import uuid
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 if TYPE_CHECKING:  # every pytest run of the environment imports this module: it must cost nothing
     from anyio.from_thread import BlockingPortal
 
+    from containerd_py.client import Client
     from containerd_py.daemon import Daemon
     from containerd_py.testing.images import ImageLayout
     from containerd_py.testing.registry import LocalRegistry
@@ -43,6 +45,18 @@ def containerd_daemon(containerd_portal: BlockingPortal, pytestconfig: pytest.Co
     opening = open_daemon(containerd=pytestconfig.getoption("containerd"))
     with containerd_portal.wrap_async_context_manager(opening) as daemon:
         yield daemon
+
+
+@pytest.fixture
+async def containerd_client(containerd_daemon: Daemon) -> AsyncIterator[Client]:
+    """Lend a client of the daemon, in a namespace of the test's own. Needs anyio's pytest plugin in auto mode.
+
+    What the test leaves in the namespace stays until the session ends.
+    """
+    from containerd_py.client import connect
+
+    async with connect(containerd_daemon.address, namespace=f"test-{uuid.uuid4().hex[:12]}") as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,30 @@ def test_a_users_suite(pytester, daemon_bin):
     result.assert_outcomes(passed=2)
 
 
+ASYNC_SUITE = """
+import pytest
+
+@pytest.fixture(scope="session")
+def anyio_backend():
+    return "asyncio"
+
+async def test_run(containerd_client, busybox_image):
+    completed = await containerd_client.run(busybox_image, ["echo", "hello"])
+    assert completed.stdout == b"hello\\n"
+
+async def test_own_namespace(containerd_client):
+    assert await containerd_client.images.list() == []
+"""
+
+
+def test_a_users_asynchronous_suite(pytester, daemon_bin):
+    """With anyio's plugin a test gets a client as well, in a namespace that nobody used."""
+    pytester.makeini("[pytest]\nanyio_mode = auto\n")
+    pytester.makepyfile(ASYNC_SUITE)
+    result = pytester.runpytest_subprocess(f"--containerd={daemon_bin / 'containerd'}", "-W", "error")
+    result.assert_outcomes(passed=2)
+
+
 def test_it_needs_no_extra_where_it_is_not_used(pytester):
     """A suite that asks for no registry works without what the extra `testing` brings."""
     pytester.makepyfile("""
