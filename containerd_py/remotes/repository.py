@@ -107,7 +107,7 @@ class Repository:
             excluded.add(host)
 
     async def _fetch_whole(
-        self, descriptor: Descriptor, kinds: Sequence[str], exclude: Collection[str]
+        self, descriptor: Descriptor, kinds: tuple[str, ...], exclude: Collection[str]
     ) -> tuple[bytes, str]:
         sources = self._sources(descriptor, kinds, exclude)
         blob = Blob(sources, size=descriptor.size, offset=0, limits=self._limits, inline=_inline(descriptor))
@@ -130,11 +130,8 @@ class Repository:
         """
         check_digest(descriptor.digest)
         kind = "manifests" if is_manifest(descriptor.media_type) or is_index(descriptor.media_type) else "blobs"
-        sources = self._sources(descriptor, kind, exclude)
-        if not sources:
-            raise RegistryNotFoundError(f"no host is left to ask for {descriptor.digest}")
         blob = Blob(
-            sources,
+            self._sources(descriptor, (kind,), exclude),
             size=descriptor.size,
             offset=offset,
             limits=self._limits,
@@ -145,7 +142,7 @@ class Repository:
         finally:
             blob.close()
 
-    def _sources(self, descriptor: Descriptor, kinds: Sequence[str], exclude: Collection[str]) -> list[Source]:
+    def _sources(self, descriptor: Descriptor, kinds: tuple[str, ...], exclude: Collection[str]) -> list[Source]:
         clients = [client for client in self._able(Capability.PULL) if client.name not in exclude]
         if not clients:
             raise RegistryNotFoundError(f"no host is left that may be asked for {descriptor.digest}")
