@@ -80,9 +80,10 @@ class NamespacesService:
         check_labels(labels)
         request = UpdateNamespaceRequest(
             namespace=WireNamespace(name=name, labels=dict(labels)),
-            update_mask=mask_to_wire(["labels"] if replace else label_mask(labels)),
+            update_mask=None if replace else mask_to_wire(label_mask(labels)),  # a mask of "labels" is refused
         )
-        return _namespace_from_wire((await self._stub.update(request)).namespace)
+        await self._stub.update(request)
+        return await self.get(name)  # the answer is always empty
 
     async def delete(self, name: str) -> None:
         """Delete an empty namespace (Namespaces.Delete).
