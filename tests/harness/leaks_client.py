@@ -159,6 +159,8 @@ class _CreatedPaths:
             _recorders.remove(self)
 
     def record(self, path: str, how: str) -> None:
+        if path in _SHARED:
+            return
         if path.startswith(self._roots) and not f"{path}/".startswith(self._ignored):
             self._paths.setdefault(path, how)
 
@@ -166,6 +168,8 @@ class _CreatedPaths:
         return {path: how for path, how in list(self._paths.items()) if os.path.lexists(path)}
 
 
+# Folders that clients share and nobody removes; asking for one that is there is an event as well.
+_SHARED: Final = frozenset({"/run/containerd", "/run/containerd/fifo"})
 _recorders: list[_CreatedPaths] = []
 _installed = threading.Event()
 _EVENTS: Final = frozenset(
