@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal as signals
 from contextlib import suppress
+from typing import Final
 
 import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream
@@ -18,11 +19,13 @@ from containerd_py.errors import (
     NotFoundError,
     StopTimeoutError,
     TaskLostError,
+    UnknownError,
 )
 from containerd_py.services.bundle import Services
-from containerd_py.services.tasks import ExitStatus, ProcessStatus
+from containerd_py.services.tasks import ExitStatus, ProcessStatus, TaskState
 
-KILL_BOUND = 10.0  # seconds a process may take to die of SIGKILL
+_ALIVE: Final = frozenset({TaskState.RUNNING, TaskState.PAUSED, TaskState.PAUSING})
+KILL_BOUND: Final = 10.0  # seconds a process may take to die of SIGKILL
 
 
 class Process:
@@ -137,7 +140,12 @@ class Process:
         """
         if force:
             await self._end_by_force()
-        return await settled(self._delete)
+        try:
+            return await settled(self._delete)
+        except (UnknownError, FailedPreconditionError) as error:
+            if (state := (await self.status()).state) in _ALIVE:
+                raise FailedPreconditionError(f"{self!r} is {state}: stop it first, or use force=True") from error
+            raise
 
     async def _delete(self) -> ExitStatus:
         return await self._services.tasks.delete_process(self._container_id, exec_id=self._exec_id)

@@ -25,7 +25,6 @@ from containerd_py.oci.image_spec import ImageConfig, container_labels
 from containerd_py.oci.spec_options import (
     SpecOption,
     compose,
-    with_cgroup_mount,
     with_env,
     with_host_hosts_file,
     with_host_namespace,
@@ -164,7 +163,7 @@ def _options(
     read_only: bool,
     network: Network | None,
 ) -> list[SpecOption]:
-    options = [with_cgroup_mount()]
+    options: list[SpecOption] = []
     if terminal:
         options.append(with_tty())
     if env:

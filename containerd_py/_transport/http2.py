@@ -1,32 +1,89 @@
 """grpclib's HTTP/2 protocol with the defects that matter here mended, by subclassing at its own seams.
 
-What differs from stock grpclib: a stream that a server ended first keeps what it sent; calls waiting to be sent wake when
-the connection dies; unknown HTTP/2 events are ignored; a dead connection can still be read from.
+What differs from stock grpclib: a stream that a server ended first keeps what it sent; calls waiting to be sent, or to
+send on, wake when the connection dies; a peer that speaks something else is found out by its first bytes; unknown
+HTTP/2 events are ignored; a dead connection can still be read from, and no call begins on one.
 """
 
 from __future__ import annotations
 
 import weakref
 from asyncio import Transport
+from collections.abc import Callable
 from typing import Final
 
 from grpclib.config import Configuration
 from grpclib.exceptions import StreamTerminatedError
 from grpclib.protocol import Connection as _GrpclibConnection
-from grpclib.protocol import EventsProcessor, H2Protocol, Stream
+from grpclib.protocol import EventsProcessor, H2Protocol
+from grpclib.protocol import Stream as _GrpclibStream
 from grpclib.utils import Wrapper
 from h2.connection import H2Connection
 from h2.events import Event as H2Event
-from h2.events import StreamReset
+from h2.events import StreamEnded, StreamReset
+from h2.exceptions import FrameTooLargeError, ProtocolError, StreamClosedError
 
+from containerd_py import errors
+
+# A reply larger than any daemon sends (16 MiB in one message) is damage, not data.
+RECEIVE_LIMIT: Final = 64 * 1024 * 1024  # bytes
+# Stream ids go up by 2 to 2^31 and are not used twice: past half of them the next call gets a new connection.
+LAST_FRESH_STREAM: Final = 2**30
+CONNECTION_LOST: Final = "Connection lost"
+NO_STATUS: Final = "Stream ended without a status"
 _STATUS_HEADER: Final = "grpc-status"
+_LENGTH_BYTES: Final = 3  # of a frame's header: the length of what follows the header
 
 
-def is_answered(stream: Stream) -> bool:
+def is_answered(stream: _GrpclibStream) -> bool:
     """Tell whether the server's last word, the status, has arrived."""
     if stream.trailers is not None:
         return True
     return stream.headers is not None and any(name == _STATUS_HEADER for name, _ in stream.headers)
+
+
+class Http2Stream(_GrpclibStream):
+    """One call's stream. Whoever waits to send on it wakes when it has been answered."""
+
+    async def recv_data(self, size: int) -> bytes:
+        """Return exactly so many bytes, or none at the end.
+
+        Raises:
+            ProtocolError: No message can be that large.
+        """
+        if size > RECEIVE_LIMIT:
+            raise errors.ProtocolError(f"a message of {size} bytes was announced, more than any daemon sends")
+        return await super().recv_data(size)
+
+    async def send_data(self, data: bytes, end_stream: bool = False) -> None:
+        """Send a message's bytes as fast as the peer takes them.
+
+        Raises:
+            StreamClosedError: The peer has answered and reads no more.
+        """
+        assert self.id is not None
+        rest = memoryview(data)
+        while True:
+            size = min(await self._room(), len(rest), self._h2_connection.max_outbound_frame_size)
+            is_last = size == len(rest)
+            self._h2_connection.send_data(self.id, bytes(rest[:size]), end_stream=end_stream and is_last)
+            self._transport.write(self._h2_connection.data_to_send())
+            if is_last:
+                return
+            rest = rest[size:]
+
+    async def _room(self) -> int:
+        """Wait until bytes may be sent and return how many."""
+        assert self.id is not None
+        while True:
+            await self.connection.write_ready.wait()
+            if is_answered(self):
+                raise StreamClosedError(self.id)
+            window = self._h2_connection.local_flow_control_window(self.id)
+            if window > 0:
+                return window
+            self.window_updated.clear()
+            await self.window_updated.wait()
 
 
 class Http2Connection(_GrpclibConnection):
@@ -36,11 +93,37 @@ class Http2Connection(_GrpclibConnection):
         super().__init__(connection, transport, config=config)
         self.guards: weakref.WeakSet[Wrapper] = weakref.WeakSet()
 
-    def create_stream(self, *, stream_id: int | None = None, wrapper: Wrapper | None = None) -> Stream:
+    @property
+    def is_used_up(self) -> bool:
+        """Whether it has served so many calls that the next one should get a new connection."""
+        return self._connection.highest_outbound_stream_id > LAST_FRESH_STREAM
+
+    def create_stream(self, *, stream_id: int | None = None, wrapper: Wrapper | None = None) -> Http2Stream:
         """Make the stream of a call and remember who waits for it."""
+        if self.is_closing():  # it was made a moment ago and has gone already
+            raise StreamTerminatedError(CONNECTION_LOST)
         if wrapper is not None:
             self.guards.add(wrapper)
-        return super().create_stream(stream_id=stream_id, wrapper=wrapper)
+        return Http2Stream(self, self._connection, self._transport, stream_id=stream_id, wrapper=wrapper)
+
+    def feed(self, data: bytes) -> list[H2Event]:
+        """Take what came in.
+
+        Raises:
+            h2.exceptions.ProtocolError: It is not HTTP/2.
+        """
+        try:
+            events = super().feed(data)
+        except ProtocolError:
+            raise
+        except Exception as error:  # such as text that is none: what h2 does not foresee ends the connection as well
+            raise ProtocolError(repr(error)) from error
+        # h2 looks at a frame when all of it is there. What is no HTTP/2 announces megabytes, and would never be.
+        begun = self._connection.incoming_buffer
+        announced = int.from_bytes(begun._data[:_LENGTH_BYTES], "big") if len(begun._data) >= _LENGTH_BYTES else 0  # noqa: SLF001
+        if announced > begun.max_frame_size:
+            raise FrameTooLargeError(f"a frame of {announced} bytes was announced")
+        return events
 
     def ack(self, stream_id: int, size: int) -> None:
         """Give flow-control window back, as long as there is somebody to give it to."""
@@ -52,11 +135,35 @@ class Http2Connection(_GrpclibConnection):
         if hasattr(self, "_transport"):
             super().flush()
 
+    def close(self) -> None:
+        """Close at once: a peer that does not read must not keep the socket open."""
+        if hasattr(self, "_transport") and self._transport.get_write_buffer_size():
+            self._transport.abort()
+        super().close()
+
 
 class Http2Processor(EventsProcessor):
     """Dispatches HTTP/2 events to streams."""
 
     connection: Http2Connection
+    is_retired: bool = False
+
+    def register(self, stream: _GrpclibStream) -> Callable[[], None]:
+        """Remember the stream of a call; return what forgets it."""
+        release = super().register(stream)
+
+        def release_stream() -> None:
+            release()
+            if self.is_retired:
+                self.retire()
+
+        return release_stream
+
+    def retire(self) -> None:
+        """Close as soon as the calls under way have ended."""
+        self.is_retired = True
+        if not self.streams:
+            self.close()
 
     def process(self, event: H2Event) -> None:
         """Handle one event; kinds this client has no use for are ignored."""
@@ -64,11 +171,20 @@ class Http2Processor(EventsProcessor):
         if processors is not None and event.__class__ in processors:
             processors[event.__class__](event)
 
+    def process_stream_ended(self, event: StreamEnded) -> None:
+        """End a stream; one that ends without a status has failed, and nobody must wait for it."""
+        super().process_stream_ended(event)
+        stream = self.streams.get(event.stream_id)
+        if stream is not None:
+            stream.window_updated.set()  # a sender waiting for window finds the stream answered
+            if not is_answered(stream):
+                stream.__terminated__(NO_STATUS)
+
     def process_stream_reset(self, event: StreamReset) -> None:
         """End a stream, unless the server reset it after having answered, which only says that it reads no more."""
         stream = self.streams.get(event.stream_id)
         if stream is not None and is_answered(stream):
-            stream.window_updated.set()  # a sender waiting for window finds the stream closed
+            stream.window_updated.set()
             return
         super().process_stream_reset(event)
 
@@ -76,9 +192,10 @@ class Http2Processor(EventsProcessor):
         """Wake everybody: calls that were answered keep their answer, the others learn the reason."""
         streams, self.streams = self.streams, {}  # each call holds the old table and still releases its own stream there
         answered = {id(stream.wrapper) for stream in streams.values() if is_answered(stream)}
+        super().close(reason)
+        self.connection.write_ready.set()
         for stream in streams.values():
             stream.window_updated.set()
-        super().close(reason)
         for guard in list(self.connection.guards):
             if id(guard) not in answered:
                 guard.cancel(StreamTerminatedError(reason))
@@ -87,9 +204,12 @@ class Http2Processor(EventsProcessor):
 class Http2Protocol(H2Protocol):
     """What asyncio drives: grpclib's protocol with our connection and processor in it."""
 
+    connection: Http2Connection
+    processor: Http2Processor
+
     def connection_made(self, transport: object) -> None:
         """Set HTTP/2 up as grpclib does, then replace the two parts."""
         super().connection_made(transport)  # type: ignore[arg-type]
-        stock = self.connection
+        stock: _GrpclibConnection = self.connection
         self.connection = Http2Connection(stock._connection, stock._transport, config=self.config)  # noqa: SLF001
         self.processor = Http2Processor(self.handler, self.connection)

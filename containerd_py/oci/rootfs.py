@@ -48,8 +48,9 @@ class RootFS:
         if not Path(_DESCRIPTORS).is_dir():
             raise FailedPreconditionError("reading a snapshot's files needs /proc")
         try:
+            names = self._resolve(path)
             with ExitStack() as opened:
-                return _read_regular(self._resolve(path, opened), path, limit)
+                return _read_regular(self._find(names, opened), path, limit)
         except FileNotFoundError as error:
             raise NotFoundError(f"rootfs: {path[:160]!a} does not exist") from error
         except PermissionError as error:
@@ -60,8 +61,8 @@ class RootFS:
             kind = InvalidArgumentError if error.errno == errno.ENAMETOOLONG else FailedPreconditionError
             raise kind(f"rootfs: {path[:160]!a} cannot be read: {error.strerror}") from error
 
-    def _resolve(self, path: str, opened: ExitStack) -> int:
-        """Walk to a file, following links inside the root; `path` may hold anything but a NUL."""
+    def _resolve(self, path: str) -> list[str]:
+        """Follow the links on the way to a file, inside the root only: the names that lead to it without any."""
         if "\0" in path:
             raise InvalidArgumentError("rootfs: a path holds a NUL character")
         pending = _components(path)
@@ -74,26 +75,29 @@ class RootFS:
                 raise InvalidArgumentError(f"rootfs: {path[:160]!a} leads through too many directories")
             if name == "..":
                 del names[-1:]  # the root is its own parent
-                continue
-            with ExitStack() as passing:
-                descriptor = self._find([*names, name], passing)
-                mode = os.fstat(descriptor).st_mode
-                if stat.S_ISLNK(mode):
+            elif name != ".":
+                names.append(name)
+                target = self._link_target(names, leads_on=bool(pending))
+                if target is not None:
                     links += 1
                     if links > MAX_SYMLINKS:
                         raise InvalidArgumentError(f"rootfs: {path[:160]!a} leads through more than 40 links")
-                    target = os.readlink("", dir_fd=descriptor)
-                    if target.startswith("/"):
-                        names.clear()
+                    names = [] if target.startswith("/") else names[:-1]
                     pending[:0] = _components(target)
-                    continue
-                if pending and not stat.S_ISDIR(mode):
-                    raise FileNotFoundError(errno.ENOTDIR, "not a directory", name)
-                names.append(name)
-                if not pending:
-                    opened.push(passing.pop_all())
-                    return descriptor
-        raise InvalidArgumentError(f"rootfs: {path[:160]!a} is a directory")
+        if not names:
+            raise InvalidArgumentError(f"rootfs: {path[:160]!a} is a directory")
+        return names
+
+    def _link_target(self, names: Sequence[str], *, leads_on: bool) -> str | None:
+        """Return where a link leads, or None for what is no link; what leads on must be a link or a directory."""
+        with ExitStack() as opened:
+            descriptor = self._find(names, opened)
+            mode = os.fstat(descriptor).st_mode
+            if stat.S_ISLNK(mode):
+                return os.readlink("", dir_fd=descriptor)
+            if leads_on and not stat.S_ISDIR(mode):
+                raise FileNotFoundError(errno.ENOTDIR, "not a directory", names[-1])
+        return None
 
     def _find(self, names: Sequence[str], opened: ExitStack) -> int:
         """Open what lies topmost at this place, whose parents are directories and no links.
@@ -186,7 +190,8 @@ def _overlay(options: Sequence[str]) -> RootFS:
 
 
 def _components(path: str) -> list[str]:
-    return [name for name in path.split("/") if name not in {"", "."}]
+    # A slash at the end asks for a directory, as a dot does.
+    return [name for name in path.split("/") if name] + (["."] if path.endswith("/") else [])
 
 
 def _push(stack: ExitStack, descriptor: int) -> int:

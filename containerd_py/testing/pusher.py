@@ -33,6 +33,17 @@ class PushTarget:
     password: str = attrs.field(default="", repr=False)
 
 
+def answers(target: PushTarget) -> bool:
+    """Tell whether a registry answers, be it with a demand for credentials."""
+    with closing(_connection(target)) as http_connection:
+        try:
+            http_connection.request("GET", "/v2/")
+            http_connection.getresponse().read()
+        except (OSError, http.client.HTTPException):
+            return False
+    return True
+
+
 def push_layout(layout: ImageLayout, target: PushTarget, *, repository: str, tag: str) -> Descriptor:
     """Push the image and everything in it; return what the tag now names.
 
@@ -53,10 +64,7 @@ class _Session:
     """One HTTP connection to a repository."""
 
     def __init__(self, target: PushTarget, repository: str) -> None:
-        if target.tls is None:
-            self._http = http.client.HTTPConnection(target.address, timeout=IO_LIMIT)
-        else:
-            self._http = http.client.HTTPSConnection(target.address, timeout=IO_LIMIT, context=target.tls)
+        self._http = _connection(target)
         self._target = target
         self._base = f"/v2/{repository}"
         self._headers = {}
@@ -109,3 +117,9 @@ class _Session:
         finally:
             reply.read()
             reply.close()
+
+
+def _connection(target: PushTarget) -> http.client.HTTPConnection:
+    if target.tls is None:
+        return http.client.HTTPConnection(target.address, timeout=IO_LIMIT)
+    return http.client.HTTPSConnection(target.address, timeout=IO_LIMIT, context=target.tls)

