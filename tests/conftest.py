@@ -9,14 +9,17 @@ from pathlib import Path
 
 import attrs
 import pytest
+import trustme
 from anyio import to_thread
 from anyio.from_thread import BlockingPortal
 
 from containerd_py import Client, Image, connect, deleting
 from containerd_py.daemon import Daemon, open_daemon
+from containerd_py.references import Reference
 from containerd_py.testing.images import ImageLayout, ImageOptions, busybox_layout, this_platform
 from containerd_py.testing.layers import LayerFile, random_layers
-from containerd_py.testing.registry import LocalRegistry
+from containerd_py.testing.registry import LocalRegistry, open_registry
+from containerd_py.testing.registry_options import TLSFiles
 from containerd_py.types import Platform
 
 LINES = ("1.6", "1.7", "2.1")
@@ -98,23 +101,38 @@ def daemon_bin(daemon_line: str) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tls_files(tmp_path_factory: pytest.TempPathFactory) -> TLSFiles:
+    """Make a certificate for 127.0.0.1 and localhost, and the private authority behind it."""
+    folder = tmp_path_factory.mktemp("tls")
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1", "localhost")
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    certificate.private_key_and_cert_chain_pem.write_to_path(str(folder / "server.pem"))
+    return TLSFiles(certificate=folder / "server.pem", key=folder / "server.pem", ca=folder / "ca.pem")
+
+
+@pytest.fixture(scope="session")
 def daemon(
     daemon_line: str,
     daemon_bin: Path,
+    tls_files: TLSFiles,
     containerd_portal: BlockingPortal,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Daemon]:
-    """Lend a private daemon of the line, shared by all tests on that line."""
+    """Lend a private daemon of the line, shared by all tests on that line. It trusts `tls_registry`."""
     log_path = tmp_path_factory.mktemp(f"containerd-{daemon_line}") / "log"
-    opening = open_daemon(containerd=daemon_bin / "containerd", log_path=log_path)
+    env = {"SSL_CERT_FILE": str(tls_files.ca)}
+    opening = open_daemon(containerd=daemon_bin / "containerd", log_path=log_path, env=env)
     with containerd_portal.wrap_async_context_manager(opening) as daemon:
         yield daemon
 
 
 @pytest.fixture
-async def own_daemon(daemon_bin: Path, tmp_path: Path) -> AsyncIterator[Daemon]:
-    """Lend a daemon of the line to this test alone, which may kill it."""
-    async with open_daemon(containerd=daemon_bin / "containerd", log_path=tmp_path / "containerd.log") as daemon:
+async def own_daemon(daemon_bin: Path, tls_files: TLSFiles, tmp_path: Path) -> AsyncIterator[Daemon]:
+    """Lend a daemon of the line to this test alone, which may kill it. It trusts `tls_registry`."""
+    env = {"SSL_CERT_FILE": str(tls_files.ca)}
+    log_path = tmp_path / "containerd.log"
+    async with open_daemon(containerd=daemon_bin / "containerd", log_path=log_path, env=env) as daemon:
         yield daemon
 
 
@@ -182,6 +200,17 @@ def seeded_images(
     references = {name: local_registry.reference(name) for name in layouts}
     by_reference = {references[name]: layout for name, layout in layouts.items()}
     return SeededImages(registry=local_registry, **references, layouts=by_reference)
+
+
+@pytest.fixture(scope="session")
+def tls_registry(
+    tls_files: TLSFiles, seeded_images: SeededImages, containerd_portal: BlockingPortal
+) -> Iterator[LocalRegistry]:
+    """Lend a registry that speaks HTTPS and holds the small images under the same names."""
+    with containerd_portal.wrap_async_context_manager(open_registry(tls=tls_files)) as registry:
+        for reference, layout in seeded_images.layouts.items():
+            containerd_portal.call(registry.push, layout, Reference.parse(reference).path)
+        yield registry
 
 
 @pytest.fixture(scope="session")

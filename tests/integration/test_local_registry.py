@@ -10,7 +10,6 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-import trustme
 from anyio import to_thread
 
 from containerd_py.errors import DaemonStartError, InvalidArgumentError, RegistryError
@@ -25,14 +24,9 @@ def layout(tmp_path_factory):
     return busybox_layout(tmp_path_factory.mktemp("busybox"))
 
 
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tls")
-    authority = trustme.CA()
-    certificate = authority.issue_cert("127.0.0.1")
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    certificate.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
-    return TLSFiles(certificate=folder / "server.pem", key=folder / "server.pem", ca=folder / "ca.pem")
+@pytest.fixture
+def tls(tls_files):
+    return tls_files
 
 
 async def get(url, *, user=None, ca=None):
@@ -88,6 +82,14 @@ async def test_tls(layout, tls):
         assert (await get(f"{registry.url}/v2/secure/tags/list", ca=tls.ca))[0] == 200
         with pytest.raises(urllib.error.URLError, match="certificate verify failed"):
             await get(f"{registry.url}/v2/")
+
+
+@pytest.mark.lines("2.1")  # in earlier lines it is ctr itself that pulls
+async def test_the_session_has_one_that_daemons_trust(tls_registry, ctr):
+    """A daemon of the tests pulls from `tls_registry` without being told more."""
+    assert (await get(f"{tls_registry.url}/v2/_catalog", ca=tls_registry.tls.ca))[0] == 200
+    await ctr("images", "pull", tls_registry.reference("busybox"))
+    await ctr("images", "remove", "--sync", tls_registry.reference("busybox"))
 
 
 async def test_tokens(tls, layout):
