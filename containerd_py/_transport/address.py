@@ -73,13 +73,14 @@ def explain(error: OSError, address: str) -> DaemonConnectError:
             )
         case PermissionError():
             return SocketPermissionError(
-                f"user {os.geteuid()} (groups {_groups()}) may not use the containerd socket {address}{_mode(address)}: "
-                "run as root, join the socket's group, or use a rootless containerd",
+                f"user {os.geteuid()} (groups {_groups()}) may not use the containerd socket {address}"
+                f"{_mode(address)}: run as root, join the socket's group, or use a rootless containerd",
                 address=address,
             )
         case ConnectionRefusedError():
             return DaemonNotListeningError(
-                f"nobody listens on {address}{_not_a_socket(address)}: containerd has stopped or crashed; start it again",
+                f"nobody listens on {address}{_not_a_socket(address)}: "
+                "containerd has stopped or crashed; start it again",
                 address=address,
             )
         case _:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
+import anyio
 import grpclib.client
+from anyio.lowlevel import checkpoint_if_cancelled
 from grpclib.config import Configuration
-from grpclib.const import Cardinality
+from grpclib.const import Cardinality, Status
 from grpclib.encoding.base import CodecBase
 from grpclib.metadata import Deadline, _Metadata, _MetadataLike
 from grpclib.protocol import H2Protocol
@@ -26,7 +30,8 @@ from containerd_py._transport.status import DetailsCodec, translate
 # One unread stream must not stop the others: the connection's window is as wide as HTTP/2 allows, a stream's is not.
 CONNECTION_WINDOW: Final = 2**31 - 1
 STREAM_WINDOW: Final = 4 * 1024 * 1024
-RECEIVE_LIMIT: Final = 64 * 1024 * 1024  # a reply larger than any daemon sends (16 MiB) is damage, not data
+_FULL_BACKLOG_PAUSE: Final = 0.01  # seconds between attempts while the daemon has no room for another connection
+_DETAILS_HEADER: Final = "grpc-status-details-bin"
 
 
 class MessageCodec(CodecBase):
@@ -35,20 +40,46 @@ class MessageCodec(CodecBase):
     __content_subtype__ = "proto"
 
     def encode(self, message: Any, message_type: Any) -> bytes:
-        """Return the message's bytes."""
+        """Return the message's bytes.
+
+        Raises:
+            InvalidArgumentError: A value is none its field can hold.
+        """
         if not isinstance(message, message_type):
             raise TypeError(f"expected {message_type.__name__}, got {type(message).__name__}")
-        return bytes(message)
+        try:
+            return bytes(message)
+        except (ValueError, OverflowError) as error:  # a lone surrogate, a number beyond 64 bits
+            raise errors.InvalidArgumentError(f"a {message_type.__name__} cannot hold such a value: {error}") from error
 
     def decode(self, data: bytes, message_type: Any) -> Any:
-        """Return the message in the bytes."""
-        return message_type.parse(data)
+        """Return the message in the bytes.
+
+        Raises:
+            ProtocolError: They are no such message.
+        """
+        try:
+            return message_type.parse(data)
+        except Exception as error:  # betterproto raises whatever it trips over
+            raise errors.ProtocolError(f"the daemon sent a damaged {message_type.__name__}: {error!r}") from error
+
+
+@contextmanager
+def _damage_reported() -> Iterator[None]:
+    """Raise ProtocolError where grpclib trips over headers that no daemon sends."""
+    try:
+        yield
+    except (LookupError, ValueError) as error:
+        if isinstance(error, errors.ContainerdError):
+            raise
+        raise errors.ProtocolError(f"the daemon's answer has headers that make no sense: {error!r}") from error
 
 
 class Call(grpclib.client.Stream[Any, Any]):
     """One RPC. Leaving it raises this package's errors, never grpclib's."""
 
     _channel: Channel
+    _wrapper: CallGuard
 
     async def __aenter__(self) -> Self:
         self._channel.check_usable()
@@ -63,10 +94,12 @@ class Call(grpclib.client.Stream[Any, Any]):
             await self._leave(exc_type, exc_val, exc_tb)
         except errors.ContainerdError:
             raise
-        except BaseException as error:
+        except Exception as error:
+            await self._let_cancellation_win()
             self._raise_translated(error)
             raise
-        if exc_val is not None:
+        if isinstance(exc_val, Exception):
+            await self._let_cancellation_win()
             self._raise_translated(exc_val)
 
     async def _leave(
@@ -78,8 +111,18 @@ class Call(grpclib.client.Stream[Any, Any]):
         elif exc_val is None and self._send_request_done and not self._is_half_closed:
             self._cancel_done = True  # left before the end: the reset below is all the server needs to know
         await super().__aexit__(exc_type, exc_val, exc_tb)
-        if answered and (exc_val is None or isinstance(exc_val, Http2ProtocolError)):
+        if answered and (exc_val is None or isinstance(exc_val, (Http2ProtocolError, AssertionError))):
             self._maybe_raise()  # a status that arrived counts, also when the connection has gone meanwhile
+        if exc_val is None and self._lacks_its_reply:
+            raise errors.ProtocolError("the daemon answered OK without a message")
+
+    async def _let_cancellation_win(self) -> None:
+        if self._wrapper.error is not None:
+            await checkpoint_if_cancelled()
+
+    @property
+    def _lacks_its_reply(self) -> bool:
+        return self._is_half_closed and not self._cardinality.server_streaming and not self._messages_received
 
     @property
     def is_answered(self) -> bool:
@@ -91,6 +134,22 @@ class Call(grpclib.client.Stream[Any, Any]):
         self._end_done = True
         if not self._recv_trailing_metadata_done:
             await self.recv_trailing_metadata()
+
+    async def recv_initial_metadata(self) -> None:
+        """Wait for the answer's headers."""
+        with _damage_reported():
+            await super().recv_initial_metadata()
+
+    async def recv_trailing_metadata(self) -> None:
+        """Wait for the answer's end."""
+        with _damage_reported():
+            await super().recv_trailing_metadata()
+
+    def _process_grpc_status(self, headers_map: dict[str, str]) -> tuple[Status, str | None, Any]:
+        try:
+            return super()._process_grpc_status(headers_map)
+        except ValueError:  # details that are not even base64 must not hide the status
+            return super()._process_grpc_status({k: v for k, v in headers_map.items() if k != _DETAILS_HEADER})
 
     @property
     def _is_half_closed(self) -> bool:
@@ -131,7 +190,9 @@ class Channel(grpclib.client.Channel):
         if self._pid != os.getpid():
             raise errors.ClientClosedError("this client belongs to the parent process: connect again after a fork")
         if asyncio.get_running_loop() is not self._running_loop:
-            raise errors.ClientClosedError("this client belongs to another event loop: connect in the loop that uses it")
+            raise errors.ClientClosedError(
+                "this client belongs to another event loop: connect in the loop that uses it"
+            )
 
     def request(
         self,
@@ -163,16 +224,49 @@ class Channel(grpclib.client.Channel):
     def _protocol_factory(self) -> H2Protocol:
         return Http2Protocol(grpclib.client.Handler(), self._config, self._h2_config)
 
+    @property
+    def _connected(self) -> bool:
+        return super()._connected and self._protocol is not None and not self._protocol.connection.is_closing()
+
+    async def __connect__(self) -> H2Protocol:
+        protocol = self._protocol
+        if isinstance(protocol, Http2Protocol) and protocol.connection.is_used_up:
+            self._protocol = None
+            protocol.processor.retire()
+        return await super().__connect__()
+
     async def _create_connection(self) -> H2Protocol:
         assert self._path is not None
         self.daemon_version = ""
         try:
-            return await super()._create_connection()
+            connected = await _connected_socket(self._path)
+            _, protocol = await self._loop.create_unix_connection(self._protocol_factory, sock=connected)
         except OSError as error:
             raise explain(error, self._path) from error
+        if self._is_closed:
+            protocol.processor.close()
+            self.check_usable()
+        return protocol
 
     def close(self) -> None:
         """Close the connection; calls under way fail."""
         self._is_closed = True
         if self._pid == os.getpid():
             super().close()
+
+
+async def _connected_socket(path: str) -> socket.socket:
+    """Connect to a unix socket. Where the listener's backlog is full, wait: asyncio takes that for success."""
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        made.setblocking(False)
+        while True:
+            try:
+                made.connect(path)
+            except BlockingIOError:
+                await anyio.sleep(_FULL_BACKLOG_PAUSE)
+            else:
+                return made
+    except BaseException:
+        made.close()
+        raise

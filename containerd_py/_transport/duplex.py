@@ -1,6 +1,7 @@
 """A bidirectional call whose two directions are in the caller's hands.
 
-The generated stub for such calls hangs when its request iterator raises, and loses what a server that ends first had sent.
+The generated stub for such calls hangs when its request iterator raises, and loses what a server that ends first had
+sent.
 """
 
 from __future__ import annotations

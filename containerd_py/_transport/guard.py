@@ -1,8 +1,8 @@
 """Wakes the tasks of one call when its stream dies, and never loses a cancellation that somebody else asked for.
 
-grpclib's own wrapper cancels the waiting task without taking the request back (`Task.uncancel`), and replaces an outside
-cancellation by its own error. Both break structured concurrency: a time limit around the call would never end, and
-a cancelled task would run on.
+grpclib's own wrapper cancels the waiting task without taking the request back (`Task.uncancel`), and replaces an
+outside cancellation by its own error. Both break structured concurrency: a time limit around the call would never end,
+and a cancelled task would run on.
 """
 
 from __future__ import annotations

@@ -24,13 +24,13 @@ from h2.events import StreamEnded, StreamReset
 from h2.exceptions import FrameTooLargeError, ProtocolError, StreamClosedError
 
 from containerd_py import errors
+from containerd_py._transport.status import NO_STATUS
 
 # A reply larger than any daemon sends (16 MiB in one message) is damage, not data.
 RECEIVE_LIMIT: Final = 64 * 1024 * 1024  # bytes
 # Stream ids go up by 2 to 2^31 and are not used twice: past half of them the next call gets a new connection.
 LAST_FRESH_STREAM: Final = 2**30
 CONNECTION_LOST: Final = "Connection lost"
-NO_STATUS: Final = "Stream ended without a status"
 _STATUS_HEADER: Final = "grpc-status"
 _LENGTH_BYTES: Final = 3  # of a frame's header: the length of what follows the header
 
@@ -190,7 +190,10 @@ class Http2Processor(EventsProcessor):
 
     def close(self, reason: str = "Connection closed") -> None:
         """Wake everybody: calls that were answered keep their answer, the others learn the reason."""
-        streams, self.streams = self.streams, {}  # each call holds the old table and still releases its own stream there
+        streams, self.streams = (
+            self.streams,
+            {},
+        )  # each call holds the old table and still releases its own stream there
         answered = {id(stream.wrapper) for stream in streams.values() if is_answered(stream)}
         super().close(reason)
         self.connection.write_ready.set()

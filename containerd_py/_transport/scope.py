@@ -24,7 +24,8 @@ def check_identifier(value: str, what: str) -> str:
     """
     if not _IDENTIFIER.fullmatch(value) or len(value) > MAX_IDENTIFIER:
         raise InvalidArgumentError(
-            f"{value!r} cannot be a {what}: use 1 to {MAX_IDENTIFIER} letters and digits, joined by single '.', '_' or '-'"
+            f"{value!r} cannot be a {what}: use 1 to {MAX_IDENTIFIER} letters and digits, "
+            "joined by single '.', '_' or '-'"
         )
     return value
 

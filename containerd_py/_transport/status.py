@@ -44,6 +44,7 @@ _CLASS_TEXT: Final[Mapping[Status, str]] = {  # errdefs appends its class to the
     Status.UNIMPLEMENTED: "not implemented",
 }
 _NO_SUCH_CALL: Final = re.compile(r"unknown (service|method) ")
+NO_STATUS: Final = "Stream ended without a status"
 _RESET_CODE: Final = re.compile(r"error_code: (?:ErrorCodes\.)?(\w+)")
 MESSAGE_LIMIT: Final = 16 * 1024 * 1024  # bytes, both ways (containerd, defaults)
 
@@ -51,7 +52,7 @@ MESSAGE_LIMIT: Final = 16 * 1024 * 1024  # bytes, both ways (containerd, default
 class DetailsCodec(StatusDetailsCodecBase):
     """Decodes the `google.rpc.Status` some errors carry, with the generated class."""
 
-    def encode(self, status: Status, message: str | None, details: Any) -> bytes:
+    def encode(self, status: Status, message: str | None, details: Any) -> bytes:  # noqa: ARG002
         """Never needed by a client."""
         raise TypeError("a client sends no status details")
 
@@ -65,7 +66,9 @@ class DetailsCodec(StatusDetailsCodecBase):
             return []
 
 
-def translate(error: BaseException, *, method: str, metadata: Mapping[str, Any], version: str) -> errors.ContainerdError | None:
+def translate(
+    error: BaseException, *, method: str, metadata: Mapping[str, Any], version: str
+) -> errors.ContainerdError | None:
     """Return what a failed call raises instead of `error`, or None where `error` is not the transport's.
 
     `method` is the RPC's path, `metadata` what was sent with it, `version` the daemon's version if known.
@@ -120,6 +123,8 @@ def _needs(method: str, version: str) -> str:
 def _from_termination(reason: str) -> errors.ContainerdError:
     if "GOAWAY" in reason or "onnection" in reason:
         return errors.ConnectionLostError(f"the daemon went away during the call: {reason}")
+    if reason == NO_STATUS:
+        return errors.ProtocolError("the daemon ended the call without saying how it went")
     if reason == "Protocol error":
         return errors.ConnectionLostError("the connection carried something that is not HTTP/2 and was closed")
     found = _RESET_CODE.search(reason)
