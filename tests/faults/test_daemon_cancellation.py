@@ -13,7 +13,7 @@ from tests.harness.cancel import Mode, Tally, sweep
 
 @pytest.fixture
 def every(request):
-    return 1 if request.config.getoption("--storm") else 2
+    return 1 if request.config.getoption("--storm") else 5
 
 
 @pytest.mark.lines("2.1")
