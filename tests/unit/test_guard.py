@@ -6,22 +6,21 @@ import asyncio
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 import anyio
 import pytest
-from grpclib.const import Cardinality, Status
+from grpclib.const import Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from h2.exceptions import StreamClosedError
 
-from containerd_py._generated.containerd.services.version.v1 import VersionResponse
-from containerd_py._generated.google.protobuf import Empty
+from containerd_py._generated.containerd.services.version.v1 import VersionStub
 from containerd_py._transport.channel import Channel
 from containerd_py._transport.guard import CallGuard
-from containerd_py.errors import ConnectionLostError
+from containerd_py.errors import ClientClosedError, ConnectionLostError
 
 LOST = StreamTerminatedError("Connection lost")
 Strike = Callable[[], None]
+ORDERS = pytest.mark.parametrize("foreign_first", [True, False], ids=["foreign first", "ours first"])
 
 
 def current() -> asyncio.Task[object]:
@@ -141,7 +140,7 @@ async def test_outside_of_a_task_nothing_can_wait():
     assert "outside of a task" in str(await refused)
 
 
-@pytest.mark.parametrize("foreign_first", [True, False], ids=["foreign first", "ours first"])
+@ORDERS
 async def test_task_cancel_wins(foreign_first: bool):
     """`Task.cancel` in the turn in which the call ends: the task is cancelled, whoever came first."""
     guard = CallGuard()
@@ -157,7 +156,7 @@ async def test_task_cancel_wins(foreign_first: bool):
     assert task.cancelling() == 1
 
 
-@pytest.mark.parametrize("foreign_first", [True, False], ids=["foreign first", "ours first"])
+@ORDERS
 async def test_asyncio_timeout_wins(foreign_first: bool):
     """A limit of `asyncio.timeout` that runs out in that turn is a TimeoutError, and the count is as before."""
     guard = CallGuard()
@@ -206,3 +205,132 @@ async def test_a_task_that_cancelled_itself_is_cancelled():
     await asyncio.wait([task])
     assert task.cancelled()
     assert task.cancelling() == 1
+
+
+# ── a whole call under a guard ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+async def channel() -> AsyncIterator[Channel]:
+    """Lend a channel to somebody who listens and never answers."""
+    with tempfile.TemporaryDirectory(prefix="guard-") as folder, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{folder}/s")
+        listener.listen()
+        made = Channel(f"{folder}/s")
+        yield made
+        made.close()
+
+
+def lose(channel: Channel) -> None:
+    assert channel._protocol is not None
+    channel._protocol.processor.close("Connection lost")
+
+
+async def call(channel: Channel) -> None:
+    await VersionStub(channel).version()
+
+
+async def begin(group: anyio.abc.TaskGroup, channel: Channel) -> None:
+    """Have the channel connected, by a call that goes on."""
+
+    async def ignored() -> None:
+        with pytest.raises(ConnectionLostError):
+            await call(channel)
+
+    group.start_soon(ignored)
+    while channel._protocol is None:
+        await anyio.sleep(0)
+
+
+async def test_a_call_on_a_lost_connection_is_a_typed_error(channel: Channel):
+    """Every call under way when the connection goes raises ConnectionLostError; counts are balanced."""
+    async with anyio.create_task_group() as group:
+        await begin(group, channel)
+        soon(lambda: lose(channel))
+        with pytest.raises(ConnectionLostError):
+            await call(channel)
+    await still_structured()
+
+
+@ORDERS
+async def test_a_scope_of_anyio_wins_over_a_lost_connection(channel: Channel, foreign_first: bool):
+    """A cancelled scope ends as cancelled, not with the error of the connection that went in the same turn."""
+    async with anyio.create_task_group() as group:
+        await begin(group, channel)
+        with anyio.CancelScope() as scope:
+            strikes = [scope.cancel, lambda: lose(channel)]
+            soon(*(strikes if foreign_first else reversed(strikes)))
+            await call(channel)
+            pytest.fail("went on")
+        assert scope.cancelled_caught
+    await still_structured()
+
+
+@ORDERS
+async def test_an_abandoned_stream_lets_a_scope_win_too(channel: Channel, foreign_first: bool):
+    """The same for a stream that is read in a loop, closed by its context."""
+    from contextlib import aclosing
+
+    from containerd_py._generated.containerd.services.content.v1 import ContentStub, ListContentRequest
+
+    async with anyio.create_task_group() as group:
+        await begin(group, channel)
+        with anyio.CancelScope() as scope:
+            strikes = [scope.cancel, lambda: lose(channel)]
+            soon(*(strikes if foreign_first else reversed(strikes)))
+            async with aclosing(ContentStub(channel).list(ListContentRequest())) as pages:
+                async for _ in pages:
+                    pytest.fail("nobody answers")
+        assert scope.cancelled_caught
+    await still_structured()
+
+
+@ORDERS
+async def test_task_cancel_wins_over_a_lost_connection(channel: Channel, foreign_first: bool):
+    """The same for `Task.cancel`."""
+    async with anyio.create_task_group() as group:
+        await begin(group, channel)
+        task = asyncio.get_running_loop().create_task(call(channel))
+        strikes = [lambda: task.cancel(), lambda: lose(channel)]
+        await asyncio.sleep(0)
+        soon(*(strikes if foreign_first else reversed(strikes)))
+        await asyncio.wait([task])
+    assert task.cancelled()
+    assert task.cancelling() == 1
+
+
+@ORDERS
+async def test_a_timeout_wins_over_a_lost_connection(channel: Channel, foreign_first: bool):
+    """The same for `asyncio.timeout`."""
+    async with anyio.create_task_group() as group:
+        await begin(group, channel)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(None) as limit:
+
+                def strike() -> None:
+                    strikes = [lambda: limit.reschedule(0), lambda: soon(lambda: lose(channel))]
+                    for each in strikes if foreign_first else reversed(strikes):
+                        each()
+
+                soon(strike)
+                await call(channel)
+    await still_structured()
+
+
+async def test_a_call_that_waits_for_the_connection_ends_with_the_client(channel: Channel):
+    """Closing a client while it connects ends the calls that wait for that, and leaves no connection behind."""
+    failures: list[Exception] = []
+
+    async def expect() -> None:
+        try:
+            await call(channel)
+        except ClientClosedError as error:
+            failures.append(error)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(expect)
+        await anyio.sleep(0)
+        channel.close()
+    assert len(failures) == 3
+    assert channel._protocol is None or channel._protocol.connection.is_closing()
