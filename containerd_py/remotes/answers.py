@@ -71,7 +71,7 @@ def most_telling(errors: Sequence[ContainerdError]) -> ContainerdError:
     """
     best = max(errors, key=_weight)
     others = [error for error in errors if error is not best]
-    if others and best.args and isinstance(best.args[0], str):
+    if others and isinstance(best, RegistryError):
         best.args = (f"{best.args[0]} (tried before or after: {'; '.join(map(str, others))})", *best.args[1:])
     elif others:
         best.add_note(f"other hosts tried: {'; '.join(map(str, others))}")

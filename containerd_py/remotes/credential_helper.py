@@ -40,8 +40,12 @@ _PASSED_ON: Final = frozenset({
 })  # fmt: skip
 
 
-async def ask_helper(name: str, server: str, environment: Mapping[str, str]) -> Credential | None:
+async def ask_helper(
+    name: str, server: str, environment: Mapping[str, str], added: Mapping[str, str]
+) -> Credential | None:
     """Ask the helper `docker-credential-NAME` for a server's credentials; None where it has none.
+
+    Of the `environment` it gets what helpers need, and all of what is `added`.
 
     It runs in a process group of its own, which is killed when it takes longer than 30 seconds, writes more than
     64 KiB, or the caller is cancelled.
@@ -52,8 +56,9 @@ async def ask_helper(name: str, server: str, environment: Mapping[str, str]) -> 
     """
     if not _NAME_RE.fullmatch(name) or name.startswith("."):
         raise InvalidArgumentError(f"{name[:64]!r} is no credential helper's name")
-    program = await to_thread.run_sync(find_helper, name, environment.get("PATH", os.defpath))
     minimal = {key: value for key, value in environment.items() if key in _PASSED_ON or key.startswith("XDG_")}
+    minimal |= added
+    program = await to_thread.run_sync(find_helper, name, minimal.get("PATH", os.defpath))
     try:
         with anyio.fail_after(TIMEOUT):
             answer = _read(*await _run(program, server, minimal), program.name)

@@ -49,7 +49,7 @@ class DockerConfig:
         helper = _helper_for(config, registry)
         if helper:
             server = _HUB_SERVER if registry == HUB else registry
-            found = await ask_helper(helper, server, {**os.environ, **self.helper_environment})
+            found = await ask_helper(helper, server, os.environ, self.helper_environment)
             if found is not None:
                 return found
         return _stored(config, registry)
