@@ -13,9 +13,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import anyio
-
 from tests.harness import h2frames
+from tests.harness.background import background_tasks
 from tests.harness.h2frames import Frame, Kind
 from tests.harness.proxy_connection import (
     Action,
@@ -312,11 +311,8 @@ async def open_proxy(target: str | Path) -> AsyncIterator[SocketProxy]:
     folder = Path(tempfile.mkdtemp(prefix="proxy-"))
     try:
         proxy = SocketProxy(str(target).removeprefix("unix://"), folder / "s")
-        async with anyio.create_task_group() as group:
+        async with background_tasks() as group:
             await group.start(functools.partial(serve_unix, proxy.path, proxy.handle, group=group))
-            try:
-                yield proxy
-            finally:
-                group.cancel_scope.cancel()
+            yield proxy
     finally:
         shutil.rmtree(folder)
