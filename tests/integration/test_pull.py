@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import anyio
 import pytest
 
@@ -12,12 +14,15 @@ from containerd_py.remotes.registry import Registry
 from tests.conftest import Ctr, SeededImages
 from tests.integration.pulled import Left, left_in
 
+CtrPull = Callable[[str], Awaitable[str]]
 NOTHING = Left(images={}, content={}, snapshots={}, leases=0, ingests=0, unfinished=0)
 
 
-async def ctr_pull(ctr: Ctr, ref: str) -> None:
-    """Pull as ctr does, without the other platforms' metadata that only it fetches."""
-    await ctr("images", "pull", "--plain-http", "--skip-metadata", ref)
+@pytest.fixture
+def ctr_pull(ctr: Ctr, daemon_line: str) -> CtrPull:
+    """Pull as the line's ctr does, without the other platforms' metadata that only that of 2.x fetches."""
+    options = ["--skip-metadata"] if daemon_line == "2.1" else []
+    return lambda ref: ctr("images", "pull", "--plain-http", *options, ref)
 
 
 async def clear(client: Client) -> None:
@@ -27,10 +32,10 @@ async def clear(client: Client) -> None:
 
 
 @pytest.mark.parametrize("kind", ["layered", "docker", "index"])
-async def test_the_same_is_left_as_by_ctr(client: Client, ctr: Ctr, seeded_images: SeededImages, kind: str):
+async def test_the_same_is_left_as_by_ctr(client: Client, ctr_pull: CtrPull, seeded_images: SeededImages, kind: str):
     """Record, content, snapshots and all labels are those that ctr's pull of the same image leaves."""
     ref = getattr(seeded_images, kind)
-    await ctr_pull(ctr, ref)
+    await ctr_pull(ref)
     theirs = await left_in(client)
     await clear(client)
     assert await left_in(client) == NOTHING
@@ -48,9 +53,9 @@ async def test_ctr_finds_our_image_whole_and_unpacked(client: Client, ctr: Ctr, 
         assert any("complete" in line and line.rstrip().endswith("true") for line in checked), checked
 
 
-async def test_an_image_that_ctr_pulled_is_whole(client: Client, ctr: Ctr, seeded_images: SeededImages):
+async def test_an_image_that_ctr_pulled_is_whole(client: Client, ctr_pull: CtrPull, seeded_images: SeededImages):
     """What ctr pulled is read, found unpacked, and enough for ensure_image without a registry."""
-    await ctr_pull(ctr, seeded_images.layered)
+    await ctr_pull(seeded_images.layered)
     async with deleting(await client.load_image(seeded_images.layered)) as image:
         assert await image.is_unpacked()
         assert (await image.config()).user == "app"
@@ -58,12 +63,14 @@ async def test_an_image_that_ctr_pulled_is_whole(client: Client, ctr: Ctr, seede
         assert ensured.target == image.target
 
 
-async def test_pulls_next_to_each_other_all_succeed(client: Client, ctr: Ctr, daemon, seeded_images: SeededImages):
+async def test_pulls_next_to_each_other_all_succeed(
+    client: Client, ctr_pull: CtrPull, daemon, seeded_images: SeededImages
+):
     """Pulls of one image at the same time, by several clients of ours and by ctr, all end well and leave one image."""
     async with connect(daemon.address, namespace=client.namespace) as other, anyio.create_task_group() as group:
         for puller in (client, other, client, other):
             group.start_soon(lambda puller=puller: puller.pull(seeded_images.layered, via="client"))
-        group.start_soon(ctr_pull, ctr, seeded_images.layered)
+        group.start_soon(ctr_pull, seeded_images.layered)
     left = await left_in(client)
     assert (len(left.images), len(left.snapshots), left.unfinished, left.leases, left.ingests) == (1, 5, 0, 0, 0)
     await clear(client)
@@ -84,7 +91,11 @@ async def test_progress_tells_everything(client: Client, seeded_images: SeededIm
         for kind, blob in zip(kinds, blobs, strict=True):
             progress = last.pop(f"{kind}-{blob.digest}")
             assert progress.event == ("extracted" if kind == "layer" else "complete")
-            assert (progress.progress, progress.total, progress.descriptor.digest) == (blob.size, blob.size, blob.digest)
+            assert (progress.progress, progress.total, progress.descriptor.digest) == (
+                blob.size,
+                blob.size,
+                blob.digest,
+            )
             assert progress.parents == ((f"manifest-{blobs[0].digest}",) if kind != "manifest" else (pull.ref,))
         assert last.pop(pull.ref).event == "saved"
         assert set(last) == {""}
@@ -272,7 +283,9 @@ async def test_arguments_that_cannot_work_are_refused(client: Client, seeded_ima
 
 
 @pytest.mark.lines("1.6", "1.7")
-async def test_a_transfer_that_cannot_work_says_what_is_needed(client: Client, seeded_images: SeededImages, daemon_line):
+async def test_a_transfer_that_cannot_work_says_what_is_needed(
+    client: Client, seeded_images: SeededImages, daemon_line
+):
     """Over plain HTTP, daemons before 2.0 cannot pull themselves: the error says which can, and auto does it anyway."""
     needed = "1.7" if daemon_line == "1.6" else "2.1"
     with pytest.raises(NotSupportedError, match=f"containerd {needed}"):
