@@ -80,12 +80,12 @@ class Registry:
             InvalidArgumentError: A configured file cannot be used.
         """
         hosts = await to_thread.run_sync(partial(self.hosts_for, reference))
-        agent = self.user_agent if self.user_agent else await to_thread.run_sync(default_user_agent)
+        own_agent = await to_thread.run_sync(default_user_agent)
         surroundings = Surroundings(
             limits=self.limits,
             proxies=Proxies.from_environment(os.environ),
             contexts=TLSContexts(),
-            user_agent=agent,
+            user_agent=self.user_agent or own_agent,
             skip_verify=self.skip_verify,
         )
         async with AsyncExitStack() as stack:
