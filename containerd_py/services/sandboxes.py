@@ -233,7 +233,7 @@ class SandboxController:
         Raises:
             AlreadyExistsError: It was created before.
             NotFoundError: The store has no such record (1.7), or the daemon no such sandboxer.
-            UnimplementedError: The runtime's shim runs no sandboxes.
+            UnimplementedError: The runtime's shim runs no sandboxes; 2.1 leaves its process behind, out of reach.
         """
         check_identifier(record.id, "sandbox ID")
         request = ControllerCreateRequest(
