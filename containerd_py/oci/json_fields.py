@@ -84,12 +84,12 @@ class Fields:
         return tuple(items)
 
     def string_map(self, key: str) -> dict[str, str]:
-        """Return an object whose values are strings; empty where there is none."""
+        """Return an object whose values are strings, null standing for ""; empty where there is none."""
         found: dict[str, str] = {}
         for name, value in self._object(key).items():
-            if not isinstance(value, str):
+            if value is not None and not isinstance(value, str):
                 raise self.error(key, f"member {name[:64]!a} is {name_of(value)}, expected a string")
-            found[name] = value
+            found[name] = value or ""
         return found
 
     def keys(self, key: str) -> tuple[str, ...]:

@@ -160,6 +160,11 @@ def test_empty_config(document: dict):
     assert parse_config(encode(document)) == ImageConfig()
 
 
+def test_null_labels_are_empty():
+    """A label of null is an empty one, as in Go."""
+    assert dict(parse_config(encode({"config": {"Labels": {"a": None}}})).labels) == {"a": ""}
+
+
 @pytest.mark.parametrize("document", [{"os": "linux"}, {"architecture": "amd64"}, {"os": "", "architecture": "x"}])
 def test_half_a_platform_is_none(document: dict):
     """Without both names there is no platform to match."""
