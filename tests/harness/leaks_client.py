@@ -159,7 +159,7 @@ class _CreatedPaths:
             _recorders.remove(self)
 
     def record(self, path: str, how: str) -> None:
-        if path in _SHARED:
+        if path in _SHARED or os.path.lexists(path):  # asking for one that is there is an event as well
             return
         if path.startswith(self._roots) and not f"{path}/".startswith(self._ignored):
             self._paths.setdefault(path, how)
@@ -168,7 +168,7 @@ class _CreatedPaths:
         return {path: how for path, how in list(self._paths.items()) if os.path.lexists(path)}
 
 
-# Folders that clients share and nobody removes; asking for one that is there is an event as well.
+# Folders that clients share and nobody removes.
 _SHARED: Final = frozenset({"/run/containerd", "/run/containerd/fifo"})
 _recorders: list[_CreatedPaths] = []
 _installed = threading.Event()

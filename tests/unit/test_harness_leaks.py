@@ -133,9 +133,14 @@ async def test_an_error_in_the_loop_is_found() -> None:
 async def test_files_are_found_when_this_process_made_them(closing: contextlib.ExitStack, tmp_path: Path) -> None:
     """Litter of our own is told; what other processes make, and what lies under an ignored folder, is not."""
     folder = Path(tempfile.gettempdir())
+    there = folder / f"there-{os.getpid()}"
+    there.touch()
+    closing.callback(there.unlink)
     with pytest.raises(LeakError) as caught:
         async with leak_oracle(settle=QUICK, ignore=[tmp_path]):
             (tmp_path / "ignored").write_text("x")
+            Path(tempfile.gettempdir()).mkdir(exist_ok=True)
+            there.write_text("changed")
             made = Path(tempfile.mkdtemp())
             closing.callback(made.rmdir)
             handle, name = tempfile.mkstemp()
