@@ -30,6 +30,7 @@ from containerd_py._flows.undoing import tidy
 from containerd_py._flows.unpack import is_unpacked, plan_layers, unpack_layers
 from containerd_py.errors import ContainerdError, NotFoundError
 from containerd_py.oci.image_spec import MEDIA_TYPE_INDEX
+from containerd_py.progress import Progress
 from containerd_py.remotes.credentials import look_up
 from containerd_py.remotes.origins import origin_of
 from containerd_py.services.bundle import Services
@@ -48,6 +49,7 @@ from containerd_py.typeurl import TypedValue
 
 PROGRESS_BOUND: Final = 5.0  # seconds that the last progress may come after the transfer's own end
 ATTEMPTS: Final = 2  # the second one after throwing bad content away
+_UNDER_WAY: Final = frozenset({"waiting", "downloading", "extracting"})
 
 _log = logging.getLogger(__name__)
 
@@ -99,6 +101,7 @@ class _Pulling:
         self._board = board
         self._scheme = scheme_of(request)
         self._root = ""  # digest of the index the image is, if it is one
+        self._under_way: dict[str, Progress] = {}
         self._lookup_failures: list[Exception] = []
 
     async def run(self) -> None:
@@ -156,6 +159,9 @@ class _Pulling:
             with anyio.move_on_after(PROGRESS_BOUND):
                 await ended.wait()
             group.cancel_scope.cancel()
+        # containerd 1.7 forgets some of them.
+        for progress in self._under_way.values():
+            self._board.report(attrs.evolve(progress, event="complete", progress=progress.total))
 
     def _destination(self, *, unpack: bool) -> ImageStoreEndpoint:
         request = self._request
@@ -174,6 +180,10 @@ class _Pulling:
                 progress = progress_from_wire(value)
                 if not self._root and progress.name.startswith("index-"):
                     self._root = progress.name.removeprefix("index-").rpartition("@")[2]
+                if progress.event in _UNDER_WAY:
+                    self._under_way[progress.name] = progress
+                else:
+                    self._under_way.pop(progress.name, None)
                 self._board.report(progress)
         except ContainerdError as error:
             _log.debug("progress of a transfer ended early: %r", error)  # whether the transfer did, its own call says
