@@ -326,7 +326,9 @@ class Client:
             AlreadyExistsError: The ID is taken.
             InvalidArgumentError: An argument cannot work: no command, no such user, no identifier.
         """
-        ensured = await ensure_image(self._services, image, snapshotter=snapshotter) if isinstance(image, str) else image
+        ensured = (
+            await ensure_image(self._services, image, snapshotter=snapshotter) if isinstance(image, str) else image
+        )
         created = await create_container(
             self._services,
             id=id,

@@ -100,7 +100,9 @@ class PullBars:
         amount = ""
         if progress.total and progress.event == "downloading":
             amount = f" {_mebibytes(progress.progress)} of {_mebibytes(progress.total)}"
-        self._console.print(f"{_label(progress.name)} {progress.event}{amount}".strip(), highlight=False, soft_wrap=True)
+        self._console.print(
+            f"{_label(progress.name)} {progress.event}{amount}".strip(), highlight=False, soft_wrap=True
+        )
 
 
 def _key(progress: Progress) -> str:

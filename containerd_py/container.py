@@ -145,9 +145,7 @@ class Container:
             NotFoundError: It has none.
         """
         status = await self._services.tasks.get(self._id)
-        recorded = IOConfig(
-            terminal=status.terminal, stdin=status.stdin, stdout=status.stdout, stderr=status.stderr
-        )
+        recorded = IOConfig(terminal=status.terminal, stdin=status.stdin, stdout=status.stdout, stderr=status.stderr)
         task = Task(self._services, self._id, pid=status.pid, io=recorded if io is None else io)
         await task.attach()
         return task

@@ -14,7 +14,6 @@ from containerd_py.oci.signals import parse_signal
 from containerd_py._flows.undoing import settled
 from containerd_py.cio.config import NULL_IO, IOConfig
 from containerd_py.errors import (
-    ContainerdError,
     FailedPreconditionError,
     NotFoundError,
     StopTimeoutError,
@@ -72,15 +71,15 @@ class Process:
         Raises:
             ContainerdError: The runtime could not start it; the message has the runtime's words.
         """
-        self._watch = await watch_exit(self._services, self._container_id, self._exec_id)
+        watch = await watch_exit(self._services, self._container_id, self._exec_id)
         try:
-            self._pid = await settled(
-                lambda: self._services.tasks.start(self._container_id, exec_id=self._exec_id)
-            )
-        except ContainerdError:
+            self._pid = await settled(lambda: self._services.tasks.start(self._container_id, exec_id=self._exec_id))
+        except BaseException:
+            watch.abandon()
             if self._io.lent is not None:
                 self._io.lent.abandon()
             raise
+        self._watch = watch
         if self._io.lent is not None:
             await self._io.lent.release(self._close_io)
 
@@ -141,11 +140,17 @@ class Process:
         if force:
             await self._end_by_force()
         try:
-            return await settled(self._delete)
+            return await settled(self._delete_and_settle)
         except (UnknownError, FailedPreconditionError) as error:
             if (state := (await self.status()).state) in _ALIVE:
                 raise FailedPreconditionError(f"{self!r} is {state}: stop it first, or use force=True") from error
             raise
+
+    async def _delete_and_settle(self) -> ExitStatus:
+        status = await self._delete()
+        if self._watch is not None:
+            self._watch.settle(status)
+        return status
 
     async def _delete(self) -> ExitStatus:
         return await self._services.tasks.delete_process(self._container_id, exec_id=self._exec_id)

@@ -39,7 +39,9 @@ class Task(Process):
         Raises:
             NotFoundError: It was deleted, or does not run.
         """
-        return metrics_from_sample(self._container_id, await self._services.tasks.metrics([f"id=={self._container_id}"]))
+        return metrics_from_sample(
+            self._container_id, await self._services.tasks.metrics([f"id=={self._container_id}"])
+        )
 
     async def update(self, *, resources: Resources, annotations: Mapping[str, str] = NO_LABELS) -> None:
         """Change its resource limits while it runs (Tasks.Update); the container's spec keeps the old ones."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from containerd_py.image import Image
 from containerd_py.labels import DEFAULT_RUNTIME, STOP_SIGNAL
 from containerd_py.oci import runtime_spec
 from containerd_py.oci.default_spec import default_spec
+from containerd_py.oci.image_options import check_image_config
 from containerd_py.oci.image_spec import ImageConfig, container_labels
 from containerd_py.oci.spec_options import (
     SpecOption,
@@ -41,6 +43,7 @@ from containerd_py.services.containers import ContainerRecord, Runtime
 from containerd_py.typeurl import TypedValue
 from containerd_py.types import Mount
 
+_log = logging.getLogger(__name__)
 RUNC: Final = "io.containerd.runc.v2"  # containerd defaults
 Network = Literal["host", "none"]
 Env = Mapping[str, str] | Sequence[str]
@@ -97,6 +100,7 @@ async def create_container(
         raise InvalidArgumentError(f"args must be a list of strings, not the string {args!r}")
     snapshotter_name = await chosen_snapshotter(services, snapshotter)
     config = await image.config()
+    check_image_config(config)
     if not await image.is_unpacked(snapshotter_name):
         await image.unpack(snapshotter_name)
     chain_id = await image.chain_id()
@@ -149,7 +153,10 @@ async def _runtime(services: Services, runtime: str | Runtime | None) -> Runtime
 
 
 def _labels(config: ImageConfig, labels: Mapping[str, str] | None) -> dict[str, str]:
-    chosen = dict(container_labels(config).labels)
+    taken = container_labels(config)
+    for dropped in taken.dropped:
+        _log.warning("a label of the image is not taken over: %.200s is %s", dropped.key, dropped.reason)
+    chosen = dict(taken.labels)
     chosen[STOP_SIGNAL] = config.stop_signal or "SIGTERM"
     return chosen | dict(labels or {})
 

@@ -57,6 +57,7 @@ class ExitWatch:
         self._has_ended = anyio.Event()
         self._status: ExitStatus | None = None
         self._error: ContainerdError | None = None
+        self._scope = anyio.CancelScope()
 
     @property
     def has_ended(self) -> bool:
@@ -77,17 +78,34 @@ class ExitWatch:
 
     async def follow(self, services: Services, container_id: str, exec_id: str) -> None:
         """Wait on behalf of everybody; runs in the connection's background."""
-        try:
-            self._status = await wait_for_exit(services, container_id, exec_id)
-        except ContainerdError as error:
-            self._error = error
-        finally:
-            self._has_ended.set()
+        with self._scope:
+            try:
+                status = await wait_for_exit(services, container_id, exec_id)
+                self._status = self._status or status
+            except ContainerdError as error:
+                self._error = error
+        self._has_ended.set()
+
+    def settle(self, status: ExitStatus) -> None:
+        """Stop waiting: how the process ended was learned otherwise, by deleting it."""
+        self._status = self._status or status
+        self._has_ended.set()
+        self._scope.cancel()
+
+    def abandon(self) -> None:
+        """Stop waiting for a process that was not started."""
+        self._error = TaskLostError("the process was not started")
+        self._has_ended.set()
+        self._scope.cancel()
 
 
 async def watch_exit(services: Services, container_id: str, exec_id: str = "") -> ExitWatch:
     """Begin to wait for the end of a process that is about to be started."""
     watch = ExitWatch()
     services.connection.background.start_soon(watch.follow, services, container_id, exec_id)
-    await anyio.lowlevel.checkpoint()  # lets the wait be sent: requests on one connection arrive in order
+    try:
+        await anyio.lowlevel.checkpoint()  # lets the wait be sent: requests on one connection arrive in order
+    except BaseException:
+        watch.abandon()
+        raise
     return watch

@@ -92,7 +92,9 @@ class ContentWriter:
         await self._duplex.send(request)
         self.offset = (await self._reply()).offset
         if self.offset != 0:
-            raise OutOfRangeError(f"the daemon kept {self.offset} bytes of ingest {self._ref!r} instead of truncating it")
+            raise OutOfRangeError(
+                f"the daemon kept {self.offset} bytes of ingest {self._ref!r} instead of truncating it"
+            )
 
     async def commit(
         self, *, size: int | None = None, expected: str | None = None, labels: Mapping[str, str] = NO_LABELS

@@ -107,7 +107,9 @@ def metrics_from_sample(id: str, samples: Sequence[MetricSample]) -> Metrics:  #
         case "io.containerd.cgroups.v2.Metrics":
             return _from_cgroup2(sample, sample.data)
         case _:
-            return attrs.evolve(_from_cgroup2(sample, TypedValue(type_url=CGROUP2_METRICS)), cgroup_version=0, raw=sample.data)
+            return attrs.evolve(
+                _from_cgroup2(sample, TypedValue(type_url=CGROUP2_METRICS)), cgroup_version=0, raw=sample.data
+            )
 
 
 def _limit(value: int) -> int | None:

@@ -209,7 +209,12 @@ class TasksService:
         return [_process_from_wire(task) for task in reply.tasks]
 
     async def kill(
-        self, container_id: str, signal: int, *, exec_id: str = "", all: bool = False  # noqa: A002
+        self,
+        container_id: str,
+        signal: int,
+        *,
+        exec_id: str = "",
+        all: bool = False,  # noqa: A002
     ) -> None:
         """Send a signal to a process, or to all of the container (Tasks.Kill).
 

@@ -115,7 +115,16 @@ async def listing(bench: Bench) -> Comparison:
     stock = ContainersStub(bench.stock, metadata={"containerd-namespace": "bench-list"})
 
     async def ctr() -> None:
-        command = [str(bench.ctr_path), "--address", bench.daemon.address, "-n", "bench-list", "containers", "list", "-q"]
+        command = [
+            str(bench.ctr_path),
+            "--address",
+            bench.daemon.address,
+            "-n",
+            "bench-list",
+            "containers",
+            "list",
+            "-q",
+        ]
         await anyio.run_process(command)
 
     result = await compare(
@@ -155,7 +164,9 @@ async def content(bench: Bench) -> list[Comparison]:
             await writer.commit()
 
     async def ctr_write() -> None:
-        await bench.ctr("content", "ingest", "--expected-digest", digest, "--expected-size", str(size), "b", stdin=source)
+        await bench.ctr(
+            "content", "ingest", "--expected-digest", digest, "--expected-size", str(size), "b", stdin=source
+        )
 
     writing = await compare(
         "content write, 256 MiB",
@@ -214,7 +225,11 @@ async def pulling(bench: Bench) -> list[Comparison]:
         if await bench.client.supports("transfer") and not bench.daemon.version.startswith("1."):
             jobs |= {"containerd_py transfer": transfer, "ctr image pull --local": ctr_local}
         comparison = await compare(
-            f"pull of {title} layers, unpacked", jobs, baseline="ctr image pull", runs=bench.runs, reset=bench.forget_images
+            f"pull of {title} layers, unpacked",
+            jobs,
+            baseline="ctr image pull",
+            runs=bench.runs,
+            reset=bench.forget_images,
         )
         results.append(comparison)
     return results
@@ -272,7 +287,9 @@ async def fifo(bench: Bench) -> Comparison:
     async def bare() -> None:
         async with open_fifos(stdin=False, stderr=False) as io:
             with open(io.config.stdout, "wb") as sink:  # noqa: ASYNC230
-                process = await anyio.open_process(["dd", "if=/dev/zero", "bs=1M", "count=1024"], stdout=sink, stderr=-3)
+                process = await anyio.open_process(
+                    ["dd", "if=/dev/zero", "bs=1M", "count=1024"], stdout=sink, stderr=-3
+                )
             await io.release()
             async with process:
                 await _drain(io.stdout, size)
@@ -325,7 +342,9 @@ async def main(lines: list[str], only: list[str], runs: int) -> None:
     """Measure and print."""
     for line in lines:
         async with prepared(line, runs) as bench:
-            print(f"\n=== containerd {bench.daemon.version}, {runs} interleaved runs, {os.cpu_count()} cores", flush=True)
+            print(
+                f"\n=== containerd {bench.daemon.version}, {runs} interleaved runs, {os.cpu_count()} cores", flush=True
+            )
             for name, measure in MEASUREMENTS.items():
                 if only and name not in only:
                     continue

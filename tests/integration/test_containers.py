@@ -31,7 +31,10 @@ async def test_a_container_is_a_record_a_snapshot_and_a_spec(client: Client, bus
     async with deleting(container):
         record = await container.record()
         assert (record.id, record.image, record.snapshotter, record.snapshot_key) == (
-            "whole", busybox.name, "overlayfs", "whole",
+            "whole",
+            busybox.name,
+            "overlayfs",
+            "whole",
         )
         assert record.labels["a"] == "b"
         assert record.labels["io.containerd.image.config.stop-signal"] == "SIGTERM"
@@ -146,7 +149,11 @@ async def test_exec_has_its_own_everything(client: Client, busybox: Image):
     async with client.open_run(busybox, SLEEP, env={"A": "container", "B": "container"}) as task:
         result = await task.run_exec(
             ["/bin/sh", "-c", "echo $A $B $PWD $(id -u); cat; echo no >&2; exit 6"],
-            env={"B": "exec"}, cwd="/etc", user="nobody", input=b"typed", check=False,
+            env={"B": "exec"},
+            cwd="/etc",
+            user="nobody",
+            input=b"typed",
+            check=False,
         )
         first, rest = result.stdout.decode().split("\n", 1)
         assert first.startswith("container exec /etc ")
@@ -201,7 +208,9 @@ async def test_output_can_go_to_a_file(client: Client, busybox: Image, tmp_path)
 
 async def test_another_reader_takes_over(client: Client, busybox: Image):
     """What one program started, another finds by its ID, reads on and waits for."""
-    container = await client.create_container(image=busybox, args=["/bin/sh", "-c", "read line; echo got $line; exit 4"])
+    container = await client.create_container(
+        image=busybox, args=["/bin/sh", "-c", "read line; echo got $line; exit 4"]
+    )
     async with deleting(container), open_fifos() as io:
         task = await container.create_task(io=io.config)
         async with deleting(task):
@@ -253,20 +262,29 @@ async def test_ctr_sees_our_container_and_we_see_its(client: Client, busybox: Im
     async with deleting(await client.create_container("ours", image=busybox, args=["/bin/sleep", "1000"])) as container:
         info = json.loads(await ctr("containers", "info", "ours"))
         assert (info["ID"], info["Image"], info["SnapshotKey"], info["Snapshotter"]) == (
-            "ours", busybox.name, "ours", "overlayfs",
+            "ours",
+            busybox.name,
+            "ours",
+            "overlayfs",
         )
         async with deleting(await container.create_task()) as task:
             await task.start()
-            assert f"ours {task.pid} RUNNING".split() in [line.split() for line in (await ctr("tasks", "ls")).splitlines()]
+            assert f"ours {task.pid} RUNNING".split() in [
+                line.split() for line in (await ctr("tasks", "ls")).splitlines()
+            ]
             out = await ctr("tasks", "exec", "--exec-id", "theirs", "ours", "/bin/echo", "hello")
             assert out == "hello\n"
-    await ctr("run", "--detach", busybox.name, "theirs", "/bin/sh", "-c", "trap 'exit 8' TERM; while :; do sleep 0.05; done")
+    await ctr(
+        "run", "--detach", busybox.name, "theirs", "/bin/sh", "-c", "trap 'exit 8' TERM; while :; do sleep 0.05; done"
+    )
     theirs = await client.load_container("theirs")
     ours_spec, their_spec = await _spec_of_ours(client, busybox), await theirs.spec()
     for key in ("capabilities", "rlimits", "noNewPrivileges", "cwd", "env", "user"):
         assert ours_spec["process"].get(key) == their_spec["process"].get(key), key  # type: ignore[misc]
     assert {m["destination"] for m in ours_spec["mounts"]} == {m["destination"] for m in their_spec["mounts"]}
-    assert {n["type"] for n in ours_spec["linux"]["namespaces"]} >= {n["type"] for n in their_spec["linux"]["namespaces"]}
+    assert {n["type"] for n in ours_spec["linux"]["namespaces"]} >= {
+        n["type"] for n in their_spec["linux"]["namespaces"]
+    }
     task = await theirs.load_task()
     await anyio.sleep(0.3)
     assert (await task.stop()).code == 8

@@ -172,7 +172,9 @@ async def test_options_reach_the_process(client: Client, busybox: Image):
         cwd="/tmp",  # noqa: S108
         user="1234:5678",
         read_only=True,
-        mounts=[{"destination": "/given", "type": "bind", "source": "/proc/sys/kernel/random", "options": ["rbind", "ro"]}],
+        mounts=[
+            {"destination": "/given", "type": "bind", "source": "/proc/sys/kernel/random", "options": ["rbind", "ro"]}
+        ],
         check=False,
     )
     lines = completed.stdout.decode().splitlines()
