@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import nox
@@ -34,10 +35,10 @@ def present(*paths: str) -> list[str]:
     return [path for path in paths if (ROOT / path).exists()]
 
 
-def run_pytest(session: nox.Session, *paths: str) -> None:
-    """Run pytest on the paths, or on those given after `--`."""
-    chosen = [argument for argument in session.posargs if not argument.startswith("-")]
-    session.run("python", "-m", "pytest", *session.posargs, *(() if chosen else present(*paths)))
+def run_pytest(session: nox.Session, *paths: str, options: Iterable[str] = ()) -> None:
+    """Run pytest on the paths, or on those given after `--` together with further options."""
+    chosen = present(*(argument.partition("::")[0] for argument in session.posargs))
+    session.run("python", "-m", "pytest", *options, *session.posargs, *(() if chosen else present(*paths)))
 
 
 def check_style(session: nox.Session) -> None:
@@ -126,7 +127,7 @@ def storm(session: nox.Session) -> None:
     """Run the long repetitions of fault tests; not part of `tests`."""
     provision(session, "tests")
     install(session, "test")
-    session.run("python", "-m", "pytest", "--storm", *(session.posargs or present("tests/faults", "tests/storm")))
+    run_pytest(session, "tests/faults", "tests/storm", options=["--storm"])
 
 
 @nox.session
