@@ -28,21 +28,21 @@ class Duplex(Generic[RequestT, ReplyT]):
 
     async def send(self, message: RequestT, *, end: bool = False) -> None:
         """Send one message; `end=True` half-closes with it. Quiet if the server has finished: its status decides."""
-        with self._translating():
-            try:
-                await self._call.send_message(message, end=end)
-            except (Http2ProtocolError, StreamTerminatedError):
-                if not self._call.is_answered:
-                    raise
+        with self._sending():
+            await self._call.send_message(message, end=end)
+
+    async def send_with_bytes(self, message: RequestT, field: int, data: memoryview) -> None:
+        """Send one message with its bytes field of that number set to `data`, which is not copied on the way to HTTP/2.
+
+        Quiet if the server has finished: its status decides.
+        """
+        with self._sending():
+            await self._call.send_with_bytes(message, field, data)
 
     async def end(self) -> None:
         """Half-close: say that nothing more will be sent."""
-        with self._translating():
-            try:
-                await self._call.end()
-            except (Http2ProtocolError, StreamTerminatedError):
-                if not self._call.is_answered:
-                    raise
+        with self._sending():
+            await self._call.end()
 
     async def receive(self) -> ReplyT | None:
         """Return the next message, or None when the server has finished well.
@@ -55,6 +55,15 @@ class Duplex(Generic[RequestT, ReplyT]):
             if message is None:
                 await self._call.finish()
             return cast("ReplyT | None", message)
+
+    @contextmanager
+    def _sending(self) -> Iterator[None]:
+        with self._translating():
+            try:
+                yield
+            except (Http2ProtocolError, StreamTerminatedError):
+                if not self._call.is_answered:
+                    raise
 
     @contextmanager
     def _translating(self) -> Iterator[None]:

@@ -24,6 +24,7 @@ from h2.events import StreamEnded, StreamReset
 from h2.exceptions import FrameTooLargeError, ProtocolError, StreamClosedError
 
 from containerd_py import errors
+from containerd_py._transport.bursts import BURST, take_burst
 from containerd_py._transport.status import NO_STATUS
 
 # A reply larger than any daemon sends (16 MiB in one message) is damage, not data.
@@ -63,8 +64,14 @@ class Http2Stream(_GrpclibStream):
         """
         assert self.id is not None
         rest = memoryview(data)
-        while True:
-            size = min(await self._room(), len(rest), self._h2_connection.max_outbound_frame_size)
+        frame_size = self._h2_connection.max_outbound_frame_size
+        last_frame = len(data) % frame_size or min(frame_size, len(data))
+        while (before_last := len(rest) - last_frame) > 0:
+            size = min(await self._room(), before_last, BURST)
+            self._transport.writelines(take_burst(self._h2_connection, self.id, rest[:size]))
+            rest = rest[size:]
+        while True:  # the last frame goes h2's own way, which knows what the end of a stream means
+            size = min(await self._room(), len(rest))
             is_last = size == len(rest)
             self._h2_connection.send_data(self.id, bytes(rest[:size]), end_stream=end_stream and is_last)
             self._transport.write(self._h2_connection.data_to_send())

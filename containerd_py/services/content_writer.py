@@ -22,6 +22,7 @@ from containerd_py.types import NO_LABELS, Timestamp
 
 WRITE_ROUTE: Final = "/containerd.services.content.v1.Content/Write"
 CHUNK_SIZE: Final = 1024 * 1024  # bytes in one message: the fastest size measured; a message may hold 16 MiB
+_DATA_FIELD: Final = 6  # WriteContentRequest.data
 # Writes the daemon may still owe an answer to: enough to keep it busy, few enough to hear of a failure soon.
 _IN_FLIGHT: Final = 4
 
@@ -78,9 +79,8 @@ class ContentWriter:
             part = view[start : start + CHUNK_SIZE]
             request = self._request(WriteAction.WRITE)
             request.offset = self.offset
-            request.data = bytes(part)
             await self._settle(_IN_FLIGHT - 1)
-            await self._duplex.send(request)
+            await self._duplex.send_with_bytes(request, _DATA_FIELD, part)
             self._unanswered += 1
             self.offset += len(part)
 
@@ -120,6 +120,16 @@ class ContentWriter:
         while (reply := await self._duplex.receive()) is not None:
             committed = reply.digest or committed
         return committed
+
+    async def release(self) -> None:
+        """Leave the ingest as it is and wait until the daemon has let go of it; nothing can be written after.
+
+        Aborting needs this: the daemon still writes to an ingest whose call was broken off a moment ago.
+        """
+        await self._settle(0)
+        await self._duplex.end()
+        while await self._duplex.receive() is not None:
+            pass
 
     def _request(self, action: WriteAction) -> WriteContentRequest:
         return WriteContentRequest(action=action, ref=self._ref, total=self._total, expected=self._expected)
