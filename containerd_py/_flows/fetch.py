@@ -21,6 +21,7 @@ from containerd_py.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
     NotFoundError,
+    RegistryError,
     SizeMismatchError,
 )
 from containerd_py.services.bundle import Services
@@ -87,6 +88,7 @@ async def fetch_blob(
         except NotFoundError:
             if bad is None:
                 raise
+            await _abort(leased, ingest_ref(descriptor))  # opened before it was clear that no host is left
             raise bad from bad.__cause__
 
 
@@ -147,14 +149,23 @@ async def _ingest(
         async with leased.content.open_writer(ref, total=descriptor.size, expected=descriptor.digest) as writer:
             if writer.offset > descriptor.size:
                 await writer.truncate()
-            await _commit(writer, descriptor, await fill(writer))
+            try:
+                labels = await fill(writer)
+            except (RegistryError, DataLossError):
+                await writer.release()  # whoever is next, to abort it or to go on, need not wait for the daemon
+                raise
+            await _commit(writer, descriptor, labels)
     except AlreadyExistsError:
         return False
     except DataLossError:
         # A bad ingest of full length would be committed again and again by whoever comes next.
-        await tidy(f"aborting ingest {ref!r}", partial(leased.in_scope().content.abort, ref))
+        await _abort(leased, ref)
         raise
     return True
+
+
+async def _abort(leased: Services, ref: str) -> None:
+    await tidy(f"aborting ingest {ref!r}", partial(leased.in_scope().content.abort, ref))
 
 
 async def _commit(writer: ContentWriter, descriptor: Descriptor, labels: Mapping[str, str]) -> None:

@@ -10,14 +10,18 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Final
 
-from containerd_py._flows.undoing import settle_debts, undoing
-from containerd_py.errors import InvalidArgumentError
+import anyio
+
+from containerd_py._flows.undoing import settle_debts, settled, undoing
+from containerd_py.errors import ConnectionLostError, InvalidArgumentError
 from containerd_py.labels import GC_EXPIRE
 from containerd_py.services.bundle import Services
 from containerd_py.types import NO_LABELS, Timestamp
 
 # A lease without expiry would outlive a crash (Go client: 24 h).
 LEASE_LIFETIME: Final = timedelta(hours=24)
+# A create whose connection was lost may still be at work in the daemon when the undoing looks.
+_LATE_PAUSES: Final = (0.0, 0.05, 0.2)
 OWNER_LABEL: Final = "containerd_py/owner"  # the pid whose crash orphans the lease, and chance
 
 
@@ -53,13 +57,22 @@ async def hold_lease(
     owner = f"{os.getpid()}-{secrets.token_hex(8)}"
     leases = services.in_scope().leases
 
+    pauses: tuple[float, ...] = (0.0,)  # seconds before each look for the lease
+
     async def delete_ours() -> None:  # a chosen ID may be somebody else's: creating ours then failed
-        if any(lease.id == lease_id and lease.labels.get(OWNER_LABEL) == owner for lease in await leases.list()):
-            await leases.delete(lease_id, synchronous=synchronous)
+        for pause in pauses:
+            await anyio.sleep(pause)
+            if any(lease.id == lease_id and lease.labels.get(OWNER_LABEL) == owner for lease in await leases.list()):
+                await leases.delete(lease_id, synchronous=synchronous)
+                return
 
     async with undoing(services.connection) as undo:
         undo.push(f"deleting lease {lease_id}", delete_ours)
-        await leases.create(lease_id, labels=_lease_labels(labels, expires_in, owner))
+        try:
+            await settled(lambda: leases.create(lease_id, labels=_lease_labels(labels, expires_in, owner)))
+        except ConnectionLostError:
+            pauses = _LATE_PAUSES
+            raise
         yield services.in_scope(lease=lease_id)
 
 

@@ -30,7 +30,13 @@ _POISONED: Final = re.compile(
 )
 _NO_PLATFORM: Final = "no match for platform in manifest"
 _NO_UNPACK_PLATFORM: Final = "no unpack platforms defined"
-_AUTHENTICATION: Final = ("authorization failed", "pull access denied", "no basic auth credentials", "invalid_token")
+_AUTHENTICATION: Final = (
+    "authorization failed",
+    "pull access denied",
+    "no basic auth credentials",
+    "invalid_token",
+    "failed to authorize",
+)
 _TLS: Final = ("x509:", "tls:", "server gave HTTP response to HTTPS client", "certificate")
 _NETWORK: Final = (
     "connection refused",
@@ -97,12 +103,11 @@ def _registry_error(error: ContainerdError, text: str, host: str) -> ContainerdE
     status = _STATUS.search(text)
     if status is not None:
         return _from_status(int(status[1]), text, host)
-    if any(words in text for words in _AUTHENTICATION):
+    for kind, words in ((RegistryUnavailableError, _NETWORK), (RegistryTLSError, _TLS)):
+        if any(word in text for word in words):
+            return kind(text, host=host)
+    if any(words in text for words in _AUTHENTICATION):  # of failures on the way to a token the way says more
         return RegistryAuthenticationError(text, host=host)
-    if any(words in text for words in _NETWORK):
-        return RegistryUnavailableError(text, host=host)
-    if any(words in text for words in _TLS):
-        return RegistryTLSError(text, host=host)
     if isinstance(error, NotFoundError) and not lacks_platform(error):
         return RegistryNotFoundError(text, host=host)
     return None
