@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Collection, Sequence
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 import anyio
 import attrs
@@ -70,8 +70,8 @@ class Authorizer:
     @property
     def secrets(self) -> tuple[Secret | None, ...]:
         """What must not be shown of a server's answer."""
-        own = self._credential.secret if self._credential else None
-        return own, self._basic, *(token.header for token in self._tokens.values())
+        shown = forms_of(self._credential) if self._credential else ()
+        return *shown, *(token.header for token in self._tokens.values())
 
     @property
     def is_anonymous(self) -> bool:
@@ -236,6 +236,13 @@ def basic_header(credential: Credential) -> Secret:
         raise InvalidArgumentError("a user name for a registry cannot have a colon")
     pair = f"{credential.username}:{credential.secret.reveal()}"
     return Secret(f"Basic {base64.b64encode(pair.encode()).decode()}")
+
+
+def forms_of(credential: Credential) -> tuple[Secret, ...]:
+    """List the ways in which a credential goes over the wire, and may come back in a server's words."""
+    plain = credential.secret.reveal()
+    pair = f"{credential.username}:{plain}".encode()
+    return credential.secret, Secret(quote_plus(plain)), Secret(base64.b64encode(pair).decode())
 
 
 def form_of(service: str, scopes: tuple[str, ...], credential: Credential) -> Secret:

@@ -8,7 +8,7 @@ from typing import TypeVar
 import anyio
 import attrs
 
-from containerd_py.errors import RegistryConnectError, RegistryDisconnectedError
+from containerd_py.errors import RegistryConnectError, RegistryDisconnectedError, RegistryError, RegistryTLSError
 from containerd_py.remotes.limits import RegistryLimits
 from containerd_py.remotes.responses import Response
 from containerd_py.remotes.retries import backoff, is_worth_retrying, parse_retry_after
@@ -71,10 +71,22 @@ async def send_patiently(session: Session, request: Request, attempts: Attempts)
             hopeless = isinstance(error, RegistryConnectError) and not session.has_answered
             pause = None if hopeless else attempts.pause_after_failure()
             if pause is None:
-                raise
+                raise _explained(error, session) from None
         else:
             pause = attempts.pause_after(response)
             if pause is None:
                 return response
             response.close()
         await anyio.sleep(pause)
+
+
+def _explained(error: RegistryError, session: Session) -> RegistryError:
+    """Tell a host that ends every connection after the TLS handshake from one that broke down.
+
+    With TLS 1.3 a client learns only then that its certificate was wanted, if at all.
+    """
+    host = session.host
+    if session.has_answered or host.origin.scheme != "https" or not isinstance(error, RegistryDisconnectedError):
+        return error
+    reason = f"{error}: right after the TLS handshake, so it may want a client certificate"
+    return RegistryTLSError(reason, host=host.name)

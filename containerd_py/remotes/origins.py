@@ -74,8 +74,15 @@ def origin_of(url: str) -> Origin:
 
 
 def target_of(base: str, location: str) -> str:
-    """Work out where a `Location` leads, without its fragment."""
-    return urljoin(base, location)[: MAX_URL_LENGTH + 1].partition("#")[0]
+    """Work out where a `Location` leads, without its fragment; a broken one stays as it is, to be refused."""
+    location = location[: MAX_URL_LENGTH + 1].partition("#")[0]
+    # urljoin would forgive an absolute URL without a host, and read it as a path.
+    if location.startswith("//"):
+        return f"{urlsplit(base).scheme}:{location}"
+    try:
+        return location if urlsplit(location).scheme else urljoin(base, location)
+    except ValueError:
+        return location
 
 
 def literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -22,7 +22,7 @@ class Response:
     `led_away` tells whether a redirect took the request to another origin than it was meant for.
     """
 
-    _raw: aiohttp.ClientResponse
+    _raw: aiohttp.ClientResponse = attrs.field(repr=False)  # its own repr shows all headers
     host: str
     origin: Origin
     led_away: bool

@@ -61,7 +61,7 @@ def scrub(text: str, *secrets: Secret | None) -> str:
     """Hide secrets that a server sent back to us."""
     for hidden in secrets:
         if hidden:
-            for part in {hidden.reveal(), *hidden.reveal().split()[1:]}:  # "Basic abc" whole, and "abc"
+            for part in (hidden.reveal(), *hidden.reveal().split()[1:]):  # "Basic abc" whole, then "abc"
                 if len(part) > 3:
                     text = text.replace(part, HIDDEN)
     return text

@@ -119,6 +119,12 @@ async def serve_http(
         group.cancel_scope.cancel()
 
 
+async def until_closed(stream: ByteStream) -> None:
+    """Say nothing more until the client closes."""
+    while True:
+        await stream.receive()
+
+
 async def _read_request(stream: ByteStream, rest: bytes) -> tuple[Asked, bytes]:
     while b"\r\n\r\n" not in rest:
         rest += await stream.receive()
