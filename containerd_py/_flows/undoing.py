@@ -66,11 +66,30 @@ async def settled(call: Callable[[], Awaitable[T]]) -> T:
     """Run a call to its end and return what it returned, however often this task is cancelled meanwhile.
 
     For calls that take effect at the daemon some time after they were sent: one that is broken off may still succeed
-    later, behind the back of whoever undoes it. A cancellation is raised once the call has ended.
+    later, behind the back of whoever undoes it. A cancellation is raised once the call has ended, or
+    `CLEANUP_BOUND` seconds after it came: a daemon that does not answer must not hold its caller for ever.
     """
-    value = (await _protected(call)).unwrap()
+    outcome = _Outcome[T]()
+    ended = anyio.Event()
+    grace = anyio.CancelScope(shield=True)
+
+    async def run() -> None:
+        with grace:
+            try:
+                outcome.values.append(await call())
+            except Exception as error:  # noqa: BLE001  # carried over to the caller
+                outcome.error = error
+        ended.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run)
+        try:
+            await ended.wait()
+        except CancelledError:
+            grace.deadline = anyio.current_time() + CLEANUP_BOUND
+            raise
     await checkpoint_if_cancelled()
-    return value
+    return outcome.unwrap()
 
 
 async def tidy(what: str, step: Step, *, bound: float = CLEANUP_BOUND) -> None:

@@ -58,7 +58,7 @@ from containerd_py._generated.containerd.services.tasks.v1 import (
 
 Found = dict[str, dict[str, str]]  # by kind: name -> what else is known of it
 
-COLLECTED_KINDS: Final = frozenset({"content", "snapshot"})  # these may wait for the daemon's garbage collection
+COLLECTED_KINDS: Final = frozenset({"content", "ingest", "snapshot"})  # these may wait for the garbage collection
 TASK_END_LIMIT: Final = 10.0  # seconds from SIGKILL to a stopped task
 _Request = TypeVar("_Request")
 
