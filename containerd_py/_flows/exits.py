@@ -9,6 +9,7 @@ import anyio
 import anyio.lowlevel
 
 from containerd_py.errors import (
+    ClientClosedError,
     ConnectionLostError,
     ContainerdError,
     DaemonConnectError,
@@ -78,13 +79,16 @@ class ExitWatch:
 
     async def follow(self, services: Services, container_id: str, exec_id: str) -> None:
         """Wait on behalf of everybody; runs in the connection's background."""
-        with self._scope:
-            try:
-                status = await wait_for_exit(services, container_id, exec_id)
-                self._status = self._status or status
-            except ContainerdError as error:
-                self._error = error
-        self._has_ended.set()
+        try:
+            with self._scope:
+                try:
+                    status = await wait_for_exit(services, container_id, exec_id)
+                    self._status = self._status or status
+                except ContainerdError as error:
+                    self._error = error
+        finally:  # also when the connection ends under us: nobody may wait for a wait that is over
+            self._error = self._error or ClientClosedError("the client was closed before the process ended")
+            self._has_ended.set()
 
     def settle(self, status: ExitStatus) -> None:
         """Stop waiting: how the process ended was learned otherwise, by deleting it."""

@@ -145,13 +145,21 @@ class Undo:
         self._steps.clear()
 
     async def run(self) -> list[Exception]:
-        """Undo in reverse; return what failed, with the step named in a note."""
+        """Undo in reverse; return what failed, with the step named in a note.
+
+        A `Task.cancel` that came meanwhile is raised once all is undone, with the failures as its notes.
+        """
         if not self._steps:
             return []  # without a checkpoint: what was kept must reach whoever asked for it
-        return (await _protected(self._run)).unwrap()
-
-    async def _run(self) -> list[Exception]:
         failures: list[Exception] = []
+        try:
+            (await _protected(lambda: self._run(failures))).unwrap()
+        except CancelledError as cancelled:
+            _note(failures, cancelled)
+            raise
+        return failures
+
+    async def _run(self, failures: list[Exception]) -> None:
         while self._steps:
             debt = self._steps.pop()
             try:
@@ -161,7 +169,11 @@ class Undo:
             except (ContainerdError, OSError) as error:
                 error.add_note(f"while {debt.what}")
                 failures.append(error)
-        return failures
+
+
+def _note(failures: list[Exception], error: BaseException) -> None:
+    for failure in failures:
+        error.add_note(f"left behind: {failure} ({'; '.join(getattr(failure, '__notes__', ()))})")
 
 
 @asynccontextmanager
@@ -175,8 +187,7 @@ async def undoing(connection: Connection) -> AsyncIterator[Undo]:
     try:
         yield undo
     except BaseException as error:
-        for failure in await undo.run():
-            error.add_note(f"left behind: {failure} ({'; '.join(getattr(failure, '__notes__', ()))})")
+        _note(await undo.run(), error)
         raise
     failures = await undo.run()
     if failures:
@@ -186,12 +197,14 @@ async def undoing(connection: Connection) -> AsyncIterator[Undo]:
 async def settle_debts(connection: Connection) -> None:
     """Undo what could not be undone while the daemon was away; what still cannot stays remembered."""
     while connection.debts:
-        debt = connection.debts.pop()
+        debt = connection.debts[-1]
         assert isinstance(debt, Debt)
         try:
             await tidy(debt.what, debt.step, bound=_SETTLE_BOUND)
-        except UnavailableError:
-            connection.debts.append(debt)
-            return
-        except ContainerdError:
-            continue  # the daemon is back and refuses: the object is in use or has become somebody else's
+        except (UnavailableError, CleanupError):
+            return  # still away, or stuck
+        except (ContainerdError, OSError):
+            pass  # the daemon is back and refuses: the object is in use or has become somebody else's
+        # Only now, for this task may have been cancelled; and another one may have settled the same debt.
+        with suppress(ValueError):
+            connection.debts.remove(debt)
