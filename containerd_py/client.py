@@ -39,8 +39,8 @@ from containerd_py.services.tasks import TasksService
 from containerd_py.services.transfer import TransferService
 from containerd_py.services.version import Version
 from containerd_py.task import Task
-from containerd_py.typeurl import TypedValue
 from containerd_py.types import NO_LABELS, Descriptor, Mount, Platform
+from containerd_py.typeurl import TypedValue
 
 
 @asynccontextmanager
@@ -90,16 +90,19 @@ class Client:
         *,
         id: str | None = None,  # noqa: A002
         expires_in: timedelta | None = LEASE_LIFETIME,
-        labels: Mapping[str, str] = NO_LABELS,
+        labels: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Client]:
         """Lend a client whose every creation belongs to a new lease, deleted on the way out.
 
         Nothing that lease holds is garbage collected. `expires_in` ends it if this program dies; None lets it live on.
+        A client that is leased already lends itself, unless an `id` asks for a lease beside.
 
         Raises:
             AlreadyExistsError: A lease of that ID exists.
         """
-        async with hold_lease(self._services, id=id, expires_in=expires_in, labels=labels) as services:
+        async with hold_lease(
+            self._services, id=id, expires_in=expires_in, labels=NO_LABELS if labels is None else labels
+        ) as services:
             yield Client(services)
 
     async def version(self) -> Version:
@@ -218,10 +221,10 @@ class Client:
         """Begin to pull an image and lend its progress: `async for progress in pull`, then `pull.image`.
 
         `ref` is completed as Docker does: "alpine" is docker.io/library/alpine:latest. `platform` is the daemon's by
-        default; `all_platforms` fetches every platform and unpacks none. `labels` go on the image record. `registry` says
-        how registries are reached. `via` says who talks to them: "client" (this program), "transfer" (the daemon, from
-        containerd 1.7 on), "auto" (the daemon where it can do what is asked). Leaving the block early cancels the pull;
-        what was fetched is resumed by the next one.
+        default; `all_platforms` fetches every platform and unpacks none. `labels` go on the image record. `registry`
+        says how registries are reached. `via` says who talks to them: "client" (this program), "transfer" (the
+        daemon, from containerd 1.7 on), "auto" (the daemon where it can do what is asked). Leaving the block early
+        cancels the pull; what was fetched is resumed by the next one.
 
         Raises:
             RegistryError: The registry refuses, fails or cannot be reached; its subclasses say how.
@@ -247,6 +250,8 @@ class Client:
         *,
         policy: Policy = "missing",
         platform: Platform | str | None = None,
+        all_platforms: bool = False,
+        unpack: bool = True,
         snapshotter: str | None = None,
         labels: Mapping[str, str] | None = None,
         registry: Registry | None = None,
@@ -255,7 +260,7 @@ class Client:
         """Return an image that is whole and unpacked here, pulled where the policy says so.
 
         "missing" pulls what is not here, and repairs what is not whole; "always" asks the registry in any case; "never"
-        only looks.
+        only looks. The other arguments are those of `open_pull`.
 
         Raises:
             NotFoundError: The policy is "never" and the image is not here, or not whole.
@@ -266,6 +271,8 @@ class Client:
             ref,
             policy=policy,
             platform=platform,
+            all_platforms=all_platforms,
+            unpack=unpack,
             snapshotter=snapshotter,
             labels=labels,
             registry=registry,
@@ -316,11 +323,11 @@ class Client:
     ) -> Container:
         """Create a container of an image on a fresh snapshot; snapshot, spec and record are undone together on failure.
 
-        `id` is generated where not given. A reference as `image` stands for `ensure_image` of it. `args` follow the image's
-        entrypoint; without them its own command runs. `env` is laid over the image's; `user` is looked up in the image
-        ("name", "uid", "name:group", "uid:gid"). `spec_options` come last and see everything before them. `network`
-        "host" shares the host's; else there is nothing but loopback. Image labels become the container's, except those
-        reserved for containerd.
+        `id` is generated where not given. A reference as `image` stands for `ensure_image` of it. `args` follow the
+        image's entrypoint; without them its own command runs. `env` is laid over the image's; `user` is looked up in
+        the image ("name", "uid", "name:group", "uid:gid"). `spec_options` come last and see everything before them.
+        `network` "host" shares the host's; else there is nothing but loopback. Image labels become the container's,
+        except those reserved for containerd.
 
         Raises:
             AlreadyExistsError: The ID is taken.
@@ -363,7 +370,7 @@ class Client:
 
     async def run(
         self,
-        image: Image | str,
+        image_or_ref: Image | str,
         args: Sequence[str] | None = None,
         *,
         input: Input | None = None,  # noqa: A002
@@ -375,15 +382,15 @@ class Client:
     ) -> CompletedProcess:
         """Run a command in a new container to its end, remove the container, and return exit code and output.
 
-        `input` is what the command reads, bytes or an async iterable of them. `capture_limit` bounds what is kept of each
-        output, in bytes; the rest is read and dropped. The other options are those of `create_container`.
+        `input` is what the command reads, bytes or an async iterable of them. `capture_limit` bounds what is kept of
+        each output, in bytes; the rest is read and dropped. The other options are those of `create_container`.
 
         Raises:
             ProcessExitError: The exit code is not zero and `check` is True; the error has the output.
         """
         return await run(
             self._services,
-            image,
+            image_or_ref,
             args,
             input=input,
             check=check,
@@ -395,7 +402,7 @@ class Client:
 
     def open_run(
         self,
-        image: Image | str,
+        image_or_ref: Image | str,
         args: Sequence[str] | None = None,
         *,
         stdin: bool = False,
@@ -410,7 +417,14 @@ class Client:
         output is at `task.stdout`. The other options are those of `create_container`.
         """
         return open_run(
-            self._services, image, args, stdin=stdin, terminal=terminal, policy=policy, registry=registry, **options
+            self._services,
+            image_or_ref,
+            args,
+            stdin=stdin,
+            terminal=terminal,
+            policy=policy,
+            registry=registry,
+            **options,
         )
 
     def __repr__(self) -> str:

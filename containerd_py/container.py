@@ -19,8 +19,8 @@ from containerd_py.oci.runtime_spec import Spec
 from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainerRecord
 from containerd_py.task import Task
-from containerd_py.typeurl import TypedValue
 from containerd_py.types import Descriptor
+from containerd_py.typeurl import TypedValue
 
 
 class Container:

@@ -148,7 +148,7 @@ class TaskLostError(ContainerdError):
 class ProcessExitError(ContainerdError):
     """A process ended with a non-zero exit code; `stdout` and `stderr` hold what it had written."""
 
-    def __init__(self, exit_code: int, *, stdout: bytes = b"", stderr: bytes = b"", command: str = "process") -> None:
+    def __init__(self, exit_code: int, stdout: bytes = b"", stderr: bytes = b"", command: str = "process") -> None:
         super().__init__(exit_code, stdout, stderr, command)
         self.exit_code = exit_code
         self.stdout = stdout
@@ -175,7 +175,7 @@ class StopTimeoutError(ContainerdError, TimeoutError):
 class DigestMismatchError(DataLossError):
     """Content is not what its descriptor promised. `source` says where it came from."""
 
-    def __init__(self, *, expected: str, actual: str, source: str = "") -> None:
+    def __init__(self, expected: str, actual: str, source: str = "") -> None:
         super().__init__(expected, actual, source)
         self.expected = expected
         self.actual = actual
@@ -262,7 +262,7 @@ class RegistryTLSError(RegistryError):
 class ManifestTooLargeError(RegistryError):
     """A manifest or index is larger than any honest one; `size` and `limit` are in bytes."""
 
-    def __init__(self, message: str, *, size: int, limit: int, host: str = "") -> None:
+    def __init__(self, message: str, *, size: int = 0, limit: int = 0, host: str = "") -> None:
         super().__init__(message, host=host)
         self.size = size
         self.limit = limit

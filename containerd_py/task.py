@@ -51,8 +51,8 @@ class Task(Process):
     async def stop(self, *, signal: int | str | None = None, grace: float = DEFAULT_GRACE) -> ExitStatus:
         """Stop and delete it, and return how it ended.
 
-        The signal is the given one, else the image's stop signal, else SIGTERM; after `grace` seconds SIGKILL follows. A
-        paused task is resumed first. `grace=0` kills at once.
+        The signal is the given one, else the image's stop signal, else SIGTERM; after `grace` seconds SIGKILL follows.
+        A paused task is resumed first. `grace=0` kills at once.
 
         Raises:
             StopTimeoutError: It survived SIGKILL.
@@ -74,8 +74,8 @@ class Task(Process):
         """Lend another process in the container, started on entry; on the way out it is killed and deleted.
 
         Its output is at `process.stdout` and `process.stderr`, its input, if asked for, at `process.stdin`; with
-        `terminal` all output is at `process.stdout`. `io` lends other I/O instead. `user` is looked up in the container;
-        `env` is laid over the container's environment.
+        `terminal` all output is at `process.stdout`. `io` lends other I/O instead. `user` is looked up in the
+        container; `env` is laid over the container's environment.
 
         Raises:
             InvalidArgumentError: There is no such user, or no command.

@@ -29,9 +29,9 @@ def unwrapped() -> Iterator[None]:
 
 
 async def for_each(
-    items: Iterable[ItemT], function: Callable[[ItemT], Awaitable[ResultT]], *, limit: int = 10
+    items: Iterable[ItemT], fn: Callable[[ItemT], Awaitable[ResultT]], *, limit: int = 10
 ) -> list[ResultT]:
-    """Call `function` with every item, at most `limit` at once; return the results in the items' order.
+    """Call `fn` with every item, at most `limit` at once; return the results in the items' order.
 
     One that fails stops none of the others.
 
@@ -47,7 +47,7 @@ async def for_each(
     async def worker() -> None:
         for index, item in pending:
             try:
-                results[index] = await function(item)
+                results[index] = await fn(item)
             except Exception as error:  # noqa: BLE001  # gathered below
                 error.add_note(f"with {item!r}")
                 errors.append(error)

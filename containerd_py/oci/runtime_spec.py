@@ -65,6 +65,7 @@ class Scheduler(TypedDict, total=False):
 
 # Written as a call because "class" is no Python identifier; see ioprio_set(2).
 IOPriority = TypedDict("IOPriority", {"class": str, "priority": int})
+IOPriority.__doc__ = "I/O scheduling class and priority of a process."
 
 
 class CPUAffinity(TypedDict, total=False):

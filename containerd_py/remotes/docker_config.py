@@ -27,6 +27,10 @@ _VERSIONS: Final = frozenset({"", "/", "/v1", "/v1/", "/v2", "/v2/"})  # paths t
 _log = logging.getLogger(__name__)
 
 
+def _path(value: str | os.PathLike[str]) -> Path:
+    return Path(value)
+
+
 @attrs.frozen
 class DockerConfig:
     """Credentials as `docker login` left them; given to `Registry(credentials=DockerConfig())`.
@@ -35,7 +39,7 @@ class DockerConfig:
     small environment, with `helper_environment` added (the AWS helper's AWS_PROFILE, for instance).
     """
 
-    path: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
+    path: Path | None = attrs.field(default=None, converter=attrs.converters.optional(_path))
     helper_environment: Mapping[str, str] = attrs.field(factory=dict, kw_only=True, repr=False)
 
     async def __call__(self, registry: str) -> Credential | None:

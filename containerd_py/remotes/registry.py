@@ -28,6 +28,14 @@ from containerd_py.remotes.tls import NO_FILES, TLSContexts, TLSFiles
 StrPath: TypeAlias = str | os.PathLike[str]
 
 
+def _path(value: StrPath) -> Path:
+    return Path(value)
+
+
+def _hosts(value: Iterable[str]) -> frozenset[str]:
+    return frozenset(value)
+
+
 def _paths(value: StrPath | Iterable[StrPath] | None) -> tuple[Path, ...]:
     if value is None:
         return ()
@@ -62,14 +70,14 @@ class Registry:
     None permits every one over https. Proxies come from the environment, passwords never from .netrc.
     """
 
-    hosts_dir: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
+    hosts_dir: Path | None = attrs.field(default=None, converter=attrs.converters.optional(_path))
     credentials: CredentialSource | None = attrs.field(default=None, converter=sealed, repr=False)
     plain_http: bool | None = None
     skip_verify: bool = False
     ca: tuple[Path, ...] = attrs.field(default=None, converter=_paths)
     client_cert: tuple[Path, Path | None] | None = attrs.field(default=None, converter=_certificate)
     user_agent: str | None = None
-    token_servers: frozenset[str] | None = attrs.field(default=None, converter=attrs.converters.optional(frozenset))
+    token_servers: frozenset[str] | None = attrs.field(default=None, converter=attrs.converters.optional(_hosts))
     limits: RegistryLimits = attrs.field(factory=RegistryLimits)
 
     @asynccontextmanager

@@ -20,6 +20,7 @@ from containerd_py._generated.containerd.services.leases.v1 import (
 from containerd_py._generated.containerd.services.leases.v1 import Lease as WireLease
 from containerd_py._generated.containerd.services.leases.v1 import Resource as WireResource
 from containerd_py._transport.connection import Rpc
+from containerd_py.errors import FailedPreconditionError
 from containerd_py.labels import check_labels
 from containerd_py.services.wire import required, time_from_wire
 from containerd_py.types import NO_LABELS, Timestamp, frozen_map
@@ -27,11 +28,26 @@ from containerd_py.types import NO_LABELS, Timestamp, frozen_map
 
 @attrs.frozen(kw_only=True)
 class Lease:
-    """A lease (containerd.services.leases.v1.Lease). Nothing of it can be changed once it exists."""
+    """A lease (containerd.services.leases.v1.Lease). Nothing of it can be changed once it exists.
+
+    Besides being a value it knows the service it came from, so that `deleting` takes it as it takes a handle.
+    """
 
     id: str
     labels: Mapping[str, str] = attrs.field(default=NO_LABELS, converter=frozen_map, hash=False)
     created_at: Timestamp | None = None
+    _service: LeasesService | None = attrs.field(default=None, eq=False, repr=False, alias="service")
+
+    async def delete(self, *, synchronous: bool = False) -> None:
+        """Delete it (Leases.Delete); `synchronous` waits for a full garbage collection.
+
+        Raises:
+            NotFoundError: It was deleted already.
+            FailedPreconditionError: It was made here and came from no daemon.
+        """
+        if self._service is None:
+            raise FailedPreconditionError(f"lease {self.id} came from no daemon: delete it by the service")
+        await self._service.delete(self.id, synchronous=synchronous)
 
 
 @attrs.frozen(kw_only=True)
@@ -42,9 +58,9 @@ class LeaseResource:
     id: str
 
 
-def _lease_from_wire(value: WireLease | None) -> Lease:
+def _lease_from_wire(value: WireLease | None, service: LeasesService) -> Lease:
     lease = required(value, "the lease")
-    return Lease(id=lease.id, labels=lease.labels, created_at=time_from_wire(lease.created_at))
+    return Lease(id=lease.id, labels=lease.labels, created_at=time_from_wire(lease.created_at), service=service)
 
 
 def _resource_to_wire(resource: LeaseResource) -> WireResource:
@@ -69,7 +85,7 @@ class LeasesService:
         """
         check_labels(labels)
         reply = await self._stub.create(CreateRequest(id=id, labels=dict(labels)))
-        return _lease_from_wire(reply.lease)
+        return _lease_from_wire(reply.lease, self)
 
     async def delete(self, id: str, *, synchronous: bool = False) -> None:  # noqa: A002
         """Delete a lease (Leases.Delete); `synchronous` waits for a full garbage collection.
@@ -82,7 +98,7 @@ class LeasesService:
     async def list(self, filters: Iterable[str] = ()) -> list[Lease]:
         """Return the leases that match any of the filters, all without one (Leases.List). Fields: `id`, `labels`."""
         reply = await self._rpc.read(self._stub.list, ListRequest(filters=[*filters]))
-        return [_lease_from_wire(lease) for lease in reply.leases]
+        return [_lease_from_wire(lease, self) for lease in reply.leases]
 
     async def add_resource(self, id: str, resource: LeaseResource) -> None:  # noqa: A002
         """Put a resource under the lease (Leases.AddResource); once more changes nothing."""
