@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import anyio
 import attrs
 import pytest
 from anyio.abc import ByteStream
@@ -34,6 +35,7 @@ from tests.faults.registry_content import (
     MANIFEST_TYPE,
     QUICK,
     ROOT,
+    SIZE,
     Once,
     Script,
     digest_of,
@@ -41,6 +43,7 @@ from tests.faults.registry_content import (
     read,
     serve_registry,
 )
+from tests.harness.cancel import Mode, sweep
 from tests.harness.scripted_http import Asked, Reply, ScriptedServer
 
 OTHER = "sha256:" + "0" * 64
@@ -498,3 +501,35 @@ async def test_unknown_name() -> None:
     async with Registry(limits=QUICK).open_repository(Reference.parse("host.invalid/a")) as repository:
         with pytest.raises(RegistryConnectError, match="does not resolve"):
             await repository.resolve()
+
+
+# ── cancellation ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+async def test_cancelled_anywhere(mode: Mode) -> None:
+    """Cancelled at any point, everything is closed, and the next one finds nothing in its way."""
+
+    async def script(asked: Asked, stream: ByteStream, reply: Reply) -> Reply:
+        if asked.path == "/token":
+            return Reply(body=b'{"token":"t"}')
+        if asked.headers.get("authorization") != "Bearer t":
+            return Reply(401, {"WWW-Authenticate": f'Bearer realm="{server.origin}/token"'})
+        return (
+            attrs.evolve(reply, cut_after=SIZE // 2) if asked.range_start is None and "/blobs/" in asked.path else reply
+        )
+
+    async def flow() -> None:
+        async with open_at(server) as repository:
+            assert await repository.fetch_manifest(await repository.resolve()) == MANIFEST
+            assert await read(repository) == BLOB
+
+    async with serve_registry(script) as server:
+        fired = 0
+        async for outcome in sweep(flow, modes=[mode]):
+            outcome.check()
+            fired += 1
+        assert fired > 10
+        with anyio.fail_after(5):
+            while server.open:
+                await anyio.sleep(0.01)

@@ -16,6 +16,7 @@ from anyio.abc import ByteStream
 from containerd_py.errors import InvalidArgumentError, RegistryConnectError, RegistryError, RegistryTLSError
 from containerd_py.remotes.registry import Registry
 from tests.faults.registry_content import BLOB, QUICK, ROOT, open_at, read, reference_at, serve_registry
+from tests.harness.cancel import Mode, sweep
 from tests.harness.scripted_http import Asked, Reply, serve_http
 
 PAST = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
@@ -252,3 +253,20 @@ async def test_encrypted_key_does_not_ask(files: Files, tmp_path: Path) -> None:
 
 async def _storage(asked: Asked, stream: ByteStream) -> Reply:
     return Reply(body=BLOB)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+async def test_cancelled_anywhere(files: Files, mode: Mode) -> None:
+    """Cancelled at any point, handshakes included, no connection is left open."""
+
+    async def flow() -> None:
+        async with open_at(server, ca=files.ca) as repository:
+            assert await repository.resolve() == ROOT
+            assert await read(repository) == BLOB
+
+    async with serve_registry(tls=files.context()) as server:
+        async for outcome in sweep(flow, modes=[mode]):
+            outcome.check()
+        with anyio.fail_after(5):
+            while server.open:
+                await anyio.sleep(0.01)

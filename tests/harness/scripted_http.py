@@ -1,19 +1,24 @@
-"""A small HTTP/1.1 server whose every answer is written by the test, byte by byte if need be. Knows no registry."""
+"""A small HTTP/1.1 server whose every answer a function of the test writes, byte by byte if need be.
+
+For what ``http_origin`` and its rules cannot say; knows no registry.
+"""
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import anyio
 import attrs
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSListener
 
-MAX_HEAD = 128 * 1024  # bytes of a request's head
-DROPPED = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError)
+from tests.harness.background import background_tasks
+from tests.harness.http_wire import ProtocolError, RequestReader
+
+_LOST = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, ProtocolError, OSError)
 
 
 @attrs.define
@@ -27,11 +32,11 @@ class Asked:
 
     @property
     def path(self) -> str:
-        return urlsplit(self.target).path
+        return self.target.partition("?")[0]
 
     @property
     def query(self) -> dict[str, list[str]]:
-        return parse_qs(urlsplit(self.target).query, keep_blank_values=True)
+        return parse_qs(self.target.partition("?")[2], keep_blank_values=True)
 
     @property
     def range_start(self) -> int | None:
@@ -74,7 +79,6 @@ class ScriptedServer:
     def __init__(self, handler: Handler, port: int, *, tls: bool, host: str) -> None:
         self.handler = handler
         self.port = port
-        self.host = host
         self.authority = f"{host}:{port}"
         self.origin = f"{'https' if tls else 'http'}://{self.authority}"
         self.asked: list[Asked] = []
@@ -86,20 +90,27 @@ class ScriptedServer:
         self.open += 1
         try:
             async with stream:
-                rest = b""
-                while True:
-                    asked, rest = await _read_request(stream, rest)
-                    self.asked.append(asked)
-                    reply = await self.handler(asked, stream)
-                    if reply is None:
-                        return
-                    await stream.send(reply.encode(head_only=asked.method == "HEAD"))
-                    if reply.closes:
-                        return
-        except DROPPED:
+                reader = RequestReader(stream)
+                while await self._answer(reader, stream):
+                    pass
+        except _LOST:
             pass
         finally:
             self.open -= 1
+
+    async def _answer(self, reader: RequestReader, stream: ByteStream) -> bool:
+        """Answer one request; return whether the connection goes on."""
+        request = await reader.read_head()
+        if request is None:
+            return False
+        headers = {name.lower(): value for name, value in request.headers.fields}
+        asked = Asked(request.method, request.target, headers, await reader.read_body(request))
+        self.asked.append(asked)
+        reply = await self.handler(asked, stream)
+        if reply is None:
+            return False
+        await stream.send(reply.encode(head_only=asked.method == "HEAD"))
+        return not reply.closes
 
 
 @asynccontextmanager
@@ -107,34 +118,15 @@ async def serve_http(
     handler: Handler, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
 ) -> AsyncIterator[ScriptedServer]:
     """Serve on a free port of a loopback address until the block ends."""
-    listener = await anyio.create_tcp_listener(local_host=host, backlog=128)
-    port = listener.extra(SocketAttribute.local_port)
-    server = ScriptedServer(handler, port, tls=tls is not None, host=f"[{host}]" if ":" in host else host)
-    async with listener, anyio.create_task_group() as group:
-        serving = (
-            listener if tls is None else TLSListener(listener, tls, standard_compatible=False, handshake_timeout=5)
-        )
-        group.start_soon(serving.serve, server.serve)
+    async with await anyio.create_tcp_listener(local_host=host, backlog=128) as listener, background_tasks() as group:
+        port = listener.extra(SocketAttribute.local_port)
+        server = ScriptedServer(handler, port, tls=tls is not None, host=f"[{host}]" if ":" in host else host)
+        secure = None if tls is None else TLSListener(listener, tls, standard_compatible=False, handshake_timeout=5)
+        group.start_soon((secure or listener).serve, server.serve)
         yield server
-        group.cancel_scope.cancel()
 
 
 async def until_closed(stream: ByteStream) -> None:
     """Say nothing more until the client closes."""
     while True:
         await stream.receive()
-
-
-async def _read_request(stream: ByteStream, rest: bytes) -> tuple[Asked, bytes]:
-    while b"\r\n\r\n" not in rest:
-        rest += await stream.receive()
-        if len(rest) > MAX_HEAD:
-            raise anyio.EndOfStream
-    head, _, rest = rest.partition(b"\r\n\r\n")
-    first, *lines = head.decode("latin-1").split("\r\n")
-    method, target, _ = first.split(" ")
-    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    length = int(headers.get("content-length", "0"))
-    while len(rest) < length:
-        rest += await stream.receive()
-    return Asked(method, target, headers, rest[:length]), rest[length:]
