@@ -192,7 +192,7 @@ async def open_pull(
         try:
             yield pull
         finally:
-            group.cancel_scope.cancel()
+            await group.end()
     pull.raise_unseen()
 
 

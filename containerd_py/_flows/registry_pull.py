@@ -11,7 +11,6 @@ from functools import partial
 from typing import Final
 
 import anyio
-from anyio.abc import TaskGroup
 
 from containerd_py import platforms
 from containerd_py._flows.content_labels import child_labels, ingest_ref, source_labels
@@ -30,7 +29,7 @@ from containerd_py._flows.image_records import save_record
 from containerd_py._flows.leasing import hold_lease
 from containerd_py._flows.progress_board import ProgressBoard
 from containerd_py._flows.pull_request import PullRequest
-from containerd_py._flows.together import working_together
+from containerd_py._flows.together import Workers, working_together
 from containerd_py._flows.unpack import UnpackHooks, plan_layers, unpack_layers
 from containerd_py.errors import InvalidArgumentError, UnpackError
 from containerd_py.oci.image_spec import MAX_MANIFEST_SIZE, MAX_REFERENCES, Manifest, parse_index, parse_manifest
@@ -62,7 +61,7 @@ async def pull_from_registry(services: Services, request: PullRequest, board: Pr
         # A registry that stalls must not hide that the daemon has gone.
         group.start_soon(until_daemon_goes, services.rpc)
         record = await _pull(services, request, board)
-        group.cancel_scope.cancel()
+        await group.end()
     return record
 
 
@@ -85,7 +84,7 @@ class _Graph:
     """An image on its way: each piece of content is visited once, whoever names it."""
 
     def __init__(
-        self, leased: Services, repository: Repository, request: PullRequest, board: ProgressBoard, group: TaskGroup
+        self, leased: Services, repository: Repository, request: PullRequest, board: ProgressBoard, group: Workers
     ) -> None:
         self._leased = leased
         self._repository = repository

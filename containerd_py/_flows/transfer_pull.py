@@ -153,15 +153,14 @@ class _Pulling:
             ended = anyio.Event()
             group.start_soon(self._read_progress, progress, ended)
             group.start_soon(self._answer, questions)
-            await self._leased.transfer.transfer(
-                registry_endpoint(self._request, credentials_id), self._destination(unpack=unpack), progress_stream=progress_id
-            )
+            source = registry_endpoint(self._request, credentials_id)
+            await self._leased.transfer.transfer(source, self._destination(unpack=unpack), progress_stream=progress_id)
             with anyio.move_on_after(PROGRESS_BOUND):
                 await ended.wait()
-            group.cancel_scope.cancel()
+            await group.end()
         # containerd 1.7 forgets some of them.
-        for progress in self._under_way.values():
-            self._board.report(attrs.evolve(progress, event="complete", progress=progress.total))
+        for unended in self._under_way.values():
+            self._board.report(attrs.evolve(unended, event="complete", progress=unended.total))
 
     def _destination(self, *, unpack: bool) -> ImageStoreEndpoint:
         request = self._request

@@ -42,13 +42,13 @@ async def transfer_obstacle(services: Services, request: PullRequest) -> Contain
     ours = [name for name in _OURS_ALONE if getattr(registry, name) != getattr(DEFAULT_REGISTRY, name)]
     if ours:
         return InvalidArgumentError(
-            f"a daemon that pulls itself cannot use the registry's {', '.join(ours)}: pull via=\"client\""
+            f'a daemon that pulls itself cannot use the registry\'s {", ".join(ours)}: pull via="client"'
         )
     plugins = await services.introspection.plugins([f"type=={_PLUGIN_TYPE}"])
     working = [plugin for plugin in plugins if plugin.is_working]
     if not working:
         return NotSupportedError(
-            f"this daemon has no transfer service, containerd {first_line(_TRANSFER)} or later does: pull via=\"client\""
+            f'this daemon has no transfer service, containerd {first_line(_TRANSFER)} or later does: pull via="client"'
         )
     if registry.hosts_dir is None and scheme_of(request) == "https":
         return None
@@ -60,6 +60,6 @@ async def transfer_obstacle(services: Services, request: PullRequest) -> Contain
         line = first_line_of_field(_RESOLVER, "default_scheme")
         return NotSupportedError(
             "this daemon pulls over https alone and without hosts directories, "
-            f"containerd {line} or later does not: pull via=\"client\""
+            f'containerd {line} or later does not: pull via="client"'
         )
     return None

@@ -45,7 +45,9 @@ def test_known_words_make_typed_errors(message: str, kind: type[errors.Container
 
 def test_a_missing_image_is_the_registrys() -> None:
     """NotFound means that the registry lacks it, unless it is the platform that is missing."""
-    assert isinstance(typed_error(errors.NotFoundError("failed to resolve image: r/x:1"), "r"), errors.RegistryNotFoundError)
+    assert isinstance(
+        typed_error(errors.NotFoundError("failed to resolve image: r/x:1"), "r"), errors.RegistryNotFoundError
+    )
     missing = errors.NotFoundError("no match for platform in manifest")
     assert lacks_platform(missing)
     assert typed_error(missing, "r") is missing
