@@ -21,6 +21,7 @@ from containerd_py.daemon import Daemon, open_daemon
 from containerd_py.errors import (
     AbortedError,
     AlreadyExistsError,
+    ArchiveError,
     CancelledByDaemonError,
     CleanupError,
     ClientClosedError,
@@ -129,6 +130,7 @@ __all__ = [
     "NULL_IO",
     "AbortedError",
     "AlreadyExistsError",
+    "ArchiveError",
     "CancelledByDaemonError",
     "CleanupError",
     "Client",

@@ -195,6 +195,17 @@ class UnpackError(ContainerdError):
     """A layer could not become a snapshot."""
 
 
+class ArchiveError(InvalidArgumentError):
+    """An image archive or layout is damaged, hostile or of no known form.
+
+    `offset` is where in the archive, in bytes and once decompressed; None where no place says more than the message.
+    """
+
+    def __init__(self, message: str, *, offset: int | None = None) -> None:
+        super().__init__(message if offset is None else f"{message} (at byte {offset})")
+        self.offset = offset
+
+
 class RegistryError(ContainerdError):
     """A registry refused, failed or misbehaved.
 
