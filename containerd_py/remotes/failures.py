@@ -26,7 +26,7 @@ def failure_of(error: Exception, *, host: str, asked: Origin) -> RegistryError:
     Only the client's reason goes in, never its request: that one holds our credentials. For the same sake the caller
     raises it `from None`.
     """
-    where = asked.authority if asked.authority == host else f"{asked.authority} (led there by {host})"
+    where = _where(host, asked)
     match error:
         case aiohttp.ClientConnectorCertificateError():
             reason = getattr(error.certificate_error, "verify_message", "") or str(error.certificate_error)
@@ -49,14 +49,18 @@ def failure_of(error: Exception, *, host: str, asked: Origin) -> RegistryError:
             return RegistryDisconnectedError(f"{where} broke the connection ({type(error).__name__})", host=host)
 
 
-def stalled(host: str, reason: str) -> RegistryStalledError:
+def stalled(reason: str, *, host: str, asked: Origin) -> RegistryStalledError:
     """Make the error for a registry that sends nothing, or next to nothing."""
-    return RegistryStalledError(f"{host} stalled: {reason}", host=host)
+    return RegistryStalledError(f"{_where(host, asked)} stalled: {reason}", host=host)
 
 
 def refused_target(host: str, url: str, reason: str) -> RegistryError:
     """Make the error for a place that a registry leads to and we do not go."""
     return RegistryError(f"{host} leads to {shown(url)}, which is not followed: {reason}", host=host)
+
+
+def _where(host: str, asked: Origin) -> str:
+    return host if asked.authority == host else f"{asked.authority} (led there by {host})"
 
 
 def _name_failure(error: aiohttp.ClientConnectorDNSError, where: str, host: str) -> RegistryError:

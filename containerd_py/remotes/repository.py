@@ -14,6 +14,7 @@ from anyio import to_thread
 from containerd_py.errors import (
     ContainerdError,
     DigestMismatchError,
+    InvalidArgumentError,
     ManifestTooLargeError,
     RegistryNotFoundError,
 )
@@ -127,8 +128,11 @@ class Repository:
 
         Raises:
             RegistryNotFoundError: No host may be asked.
+            InvalidArgumentError: The digest is malformed, or the offset outside the content.
         """
         check_digest(descriptor.digest)
+        if not 0 <= offset <= descriptor.size:
+            raise InvalidArgumentError(f"offset {offset} is outside the {descriptor.size} bytes of {descriptor.digest}")
         kind = "manifests" if is_manifest(descriptor.media_type) or is_index(descriptor.media_type) else "blobs"
         blob = Blob(
             self._sources(descriptor, (kind,), exclude),

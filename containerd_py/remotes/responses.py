@@ -74,7 +74,7 @@ class Response:
         try:
             data = await self._raw.content.readany()
         except aiohttp.SocketTimeoutError:
-            failure: RegistryError = stalled(self.host, f"it sent nothing for {self._limits.stall_timeout:g} s")
+            failure: RegistryError = self._stalled(f"it sent nothing for {self._limits.stall_timeout:g} s")
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
             failure = failure_of(error, host=self.host, asked=self.origin)
         else:
@@ -118,4 +118,7 @@ class Response:
         self._waited, self._received = 0.0, 0
         if received and rate < self._limits.min_rate:
             self.close()
-            raise stalled(self.host, f"{rate:.0f} bytes/s, fewer than {self._limits.min_rate}, over a while")
+            raise self._stalled(f"{rate:.0f} bytes/s, fewer than {self._limits.min_rate}, over a while")
+
+    def _stalled(self, reason: str) -> RegistryError:
+        return stalled(reason, host=self.host, asked=self.origin)

@@ -6,6 +6,7 @@ them for good. Addresses a host leads to are asked only if they are not much nea
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Mapping
 from typing import Final, Self
@@ -20,7 +21,7 @@ from containerd_py.errors import ClientClosedError, RegistryError
 from containerd_py.remotes.failures import failure_of, refused_target, stalled
 from containerd_py.remotes.host_config import HostConfig
 from containerd_py.remotes.limits import MAX_REDIRECTS, RegistryLimits
-from containerd_py.remotes.origins import Origin, Reach, origin_of, target_of
+from containerd_py.remotes.origins import Origin, Reach, literal, origin_of, target_of
 from containerd_py.remotes.proxies import Proxies
 from containerd_py.remotes.resolving import GuardedResolver, is_allowed, reach_of_origin
 from containerd_py.remotes.responses import Response
@@ -34,6 +35,8 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _OURS: Final = frozenset({"accept-encoding", "range"})  # what we demand for a body's sake stays as it is
 _KEEPING_METHOD: Final = frozenset({307, 308})
 _CLOSE_TIME: Final = 5.0  # seconds
+
+_log = logging.getLogger(__name__)
 
 
 @attrs.frozen(kw_only=True)
@@ -71,6 +74,7 @@ class Session:
         self.limits = surroundings.limits
         self._around = surroundings
         self._pools: dict[Reach | None, aiohttp.ClientSession] = {}
+        self._unverified: set[Origin] = set()  # origins that were warned of
         self._closed = False
         self._reach: Reach | None = None
         self.has_answered = False  # a host that answered once is worth another try when it does not
@@ -140,14 +144,15 @@ class Session:
                     ),
                 )
         except aiohttp.SocketTimeoutError:
-            failure: RegistryError = stalled(self.host.name, f"no answer within {self.limits.stall_timeout:g} s")
+            reason = f"no answer within {self.limits.stall_timeout:g} s"
+            failure: RegistryError = stalled(reason, host=self.host.name, asked=origin)
         except (aiohttp.ClientError, OSError) as error:
             failure = failure_of(error, host=self.host.name, asked=origin)
         else:
             if raw is not None:
-                self.has_answered = True
+                self.has_answered |= origin == self.host.origin
                 return Response(raw, self.host.name, origin, led_away, self.limits)
-            failure = stalled(self.host.name, "its answer did not begin in time")
+            failure = stalled("its answer did not begin in time", host=self.host.name, asked=origin)
         raise failure
 
     def _headers(self, request: Request, origin: Origin, *, led_away: bool) -> list[tuple[str, str]]:
@@ -169,13 +174,20 @@ class Session:
         """Choose the connections to use: free ones to the host itself, guarded ones to wherever it leads."""
         if request.for_host and origin == self.host.origin:
             return self._pool(None)
-        if self._reach is None:
-            self._reach = await reach_of_origin(self.host.origin)
+        reach = await self._own_reach()
         # Storage of a registry's own network is common behind redirects; this very machine is not.
-        limit = max(self._reach, Reach.PRIVATE) if request.for_host and led_away else self._reach
+        limit = max(reach, Reach.PRIVATE) if request.for_host and led_away else reach
         if not is_allowed(origin.host, limit) or (origin.host == "localhost" and limit < Reach.LOCAL):
             raise refused_target(self.host.name, url, "its address is nearer than the registry's")
         return self._pool(None if proxied else limit)  # behind a proxy the name is the proxy's to resolve
+
+    async def _own_reach(self) -> Reach:
+        """Tell how near the host itself is; behind a proxy its name is not ours to resolve, and it counts as far."""
+        if self._reach is None:
+            own = self.host.origin
+            proxied = self._around.proxies.choose(own) is not None
+            self._reach = Reach.PUBLIC if proxied and literal(own.host) is None else await reach_of_origin(own)
+        return self._reach
 
     def _pool(self, limit: Reach | None) -> aiohttp.ClientSession:
         if limit not in self._pools:
@@ -196,8 +208,11 @@ class Session:
 
     async def _context_for(self, origin: Origin) -> ssl.SSLContext:
         skipping = self.host.skip_verify and origin.host == self.host.origin.host
+        unverified = skipping or (self._around.skip_verify and self.host.skip_verify is not False)
+        if unverified and origin not in self._unverified:
+            self._unverified.add(origin)
+            _log.warning("the certificate of %s is not verified: skip_verify is set", origin.authority)
         own = origin == self.host.origin
         return await self._around.contexts.get(
-            self.host.tls if own else self.host.tls.without_client(),
-            verify=not (skipping or (self._around.skip_verify and self.host.skip_verify is not False)),
+            self.host.tls if own else self.host.tls.without_client(), verify=not unverified
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 import attrs
 
@@ -11,6 +12,8 @@ from containerd_py.errors import RegistryError
 from containerd_py.remotes.exchange import Attempts
 from containerd_py.remotes.host_client import HostClient
 from containerd_py.remotes.responses import Response
+
+_MEDIA_TYPE_RE: Final = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}", re.ASCII)
 
 
 class Source(Protocol):
@@ -78,5 +81,6 @@ class ForeignSource:
 
 
 def _headers(media_type: str, offset: int) -> Mapping[str, str]:
-    headers = {"Accept": f"{media_type}, */*" if media_type else "*/*"}
+    # The media type is a stranger's: what cannot stand in a header is not asked for.
+    headers = {"Accept": f"{media_type}, */*" if _MEDIA_TYPE_RE.fullmatch(media_type) else "*/*"}
     return {**headers, "Range": f"bytes={offset}-"} if offset else headers

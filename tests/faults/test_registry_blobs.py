@@ -14,6 +14,7 @@ from anyio.abc import ByteStream
 from containerd_py.errors import (
     ContainerdError,
     DataLossError,
+    InvalidArgumentError,
     RegistryError,
     RegistryNotFoundError,
     RegistryPermissionError,
@@ -544,6 +545,24 @@ async def test_malformed_digests(digest: str) -> None:
         with pytest.raises(ContainerdError):
             await repository.fetch_manifest(descriptor)
     assert server.asked == []
+
+
+@pytest.mark.parametrize("offset", [-1, SIZE + 1])
+async def test_offset_outside(offset: int) -> None:
+    """An offset outside the content is the caller's mistake, and nobody is asked."""
+    async with serve_registry() as server, open_at(server) as repository:
+        with pytest.raises(InvalidArgumentError):
+            await read(repository, offset=offset)
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("media_type", ["", "x", "a/b\r\nX-Evil: 1", "a/b, c/d", "ä/ö", "a/" + "b" * 100_000])
+async def test_hostile_media_types(media_type: str) -> None:
+    """A media type out of a manifest that cannot stand in a header stays out of it."""
+    async with serve_registry() as server, open_at(server) as repository:
+        assert await read(repository, attrs.evolve(LAYER, media_type=media_type)) == BLOB
+    assert server.asked[0].headers["accept"] == "*/*"
+    assert "x-evil" not in server.asked[0].headers
 
 
 async def test_inline_data() -> None:

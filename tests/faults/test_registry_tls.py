@@ -55,11 +55,13 @@ async def test_private_authority(files: Files) -> None:
         assert await read(repository) == BLOB
 
 
-async def test_skip_verify(files: Files) -> None:
-    """Verification is skipped only when asked for."""
+async def test_skip_verify(files: Files, caplog: pytest.LogCaptureFixture) -> None:
+    """Verification is skipped only when asked for, and warned of once."""
     context = files.context("other.example")
     async with serve_registry(tls=context) as server, open_at(server, skip_verify=True) as repository:
         assert await read(repository) == BLOB
+        assert await read(repository) == BLOB
+    assert caplog.text.count("not verified") == 1
 
 
 @pytest.mark.parametrize("case", ["unknown authority", "other host", "expired", "self-signed"])
