@@ -1,4 +1,4 @@
-"""Pulls from registries that misbehave: typed errors, nothing poisoned, and the next pull on the same client succeeds."""
+"""Pulls from registries that misbehave: typed errors, nothing poisoned, and the next pull of the client succeeds."""
 
 from __future__ import annotations
 

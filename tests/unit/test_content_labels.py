@@ -41,7 +41,7 @@ def test_the_name_an_annotation_gives_is_part_of_the_ingests_name() -> None:
 
 
 def test_children_are_counted_by_kind() -> None:
-    """Each kind of child is numbered by itself; a second configuration gets a number too, and an index none of its own."""
+    """Each kind of child is numbered by itself; a second configuration is too, and indexes count as anything else."""
     children = [
         described(types.MEDIA_TYPE_CONFIG, "0"),
         described(types.MEDIA_TYPE_LAYER, "1"),

@@ -17,8 +17,8 @@ COMMIT = f'failed commit on ref "layer-{GOOD}": unexpected commit digest {BAD}, 
     [
         ("failed to resolve image: unexpected status from HEAD request to http://r/v2/x/manifests/1: 401 Unauthorized",
          errors.RegistryAuthenticationError),
-        ("pull access denied, repository does not exist or may require authorization: authorization failed: no basic "
-         "auth credentials", errors.RegistryAuthenticationError),
+        ("pull access denied, repository does not exist or may require authorization: authorization failed",
+         errors.RegistryAuthenticationError),
         ("unexpected status from HEAD request to https://r/v2/x/manifests/latest: 403 Forbidden",
          errors.RegistryPermissionError),
         ("unexpected status from GET request to http://r:5000/v2/x/blobs/sha256:1: 429 Too Many Requests",
