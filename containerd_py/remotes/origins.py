@@ -14,6 +14,7 @@ MAX_URL_LENGTH: Final = 8192
 
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 _HOST_RE: Final = re.compile(r"[a-z0-9_.-]+|[0-9a-f:.]+", re.ASCII)
+_NUMERIC_RE: Final = re.compile(r"[0-9.]+|.*:.*", re.ASCII)  # an address, then, and in its usual notation only
 _URL_RE: Final = re.compile(r"[!-~]+", re.ASCII)  # printable ASCII: no blanks, no line ends
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _SHOWN_QUERY: Final = "ns"  # the only query value a message shows, as containerd does
@@ -65,7 +66,7 @@ def origin_of(url: str) -> Origin:
     if "@" in parts.netloc:
         raise ValueError("it carries a user name")
     host = (parts.hostname or "").lower()
-    if not _HOST_RE.fullmatch(host) or (":" in host and literal(host) is None):
+    if not _HOST_RE.fullmatch(host) or (_NUMERIC_RE.fullmatch(host) and literal(host) is None):
         raise ValueError("its host is malformed")
     port = parts.port  # raises ValueError itself
     if port == 0 or parts.netloc.endswith(":"):
