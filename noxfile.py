@@ -75,7 +75,9 @@ def tests(session: nox.Session) -> None:
     check_style(session)
     check_types(session)
     check_generated(session)
-    run_pytest(session, "tests/unit", "tests/typing", "tests/integration", "tests/conformance", "tests/faults")
+    run_pytest(
+        session, "tests/unit", "tests/typing", "tests/integration", "tests/conformance", "tests/faults", "tests/docs"
+    )
 
 
 @nox.session
