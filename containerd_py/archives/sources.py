@@ -1,0 +1,75 @@
+"""Where an archive's bytes come from: a file, read in a worker thread, or any asynchronous iterable of bytes."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Final, Self
+
+from anyio import to_thread
+
+from containerd_py.errors import ArchiveError, NotFoundError, PermissionDeniedError
+
+ArchiveSource = str | os.PathLike[str] | AsyncIterable[bytes]
+
+CHUNK: Final = 1024 * 1024  # bytes of one read: what one message to the daemon holds
+
+
+@asynccontextmanager
+async def open_source(source: ArchiveSource) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Lend an iterator over the source's bytes.
+
+    Raises:
+        NotFoundError: There is no file of that name.
+        PermissionDeniedError: It may not be read.
+        ArchiveError: It is neither a file nor a folder.
+    """
+    if isinstance(source, AsyncGenerator):
+        async with aclosing(source):
+            yield source
+        return
+    if not isinstance(source, str | os.PathLike):
+        yield aiter(source)
+        return
+    descriptor = await to_thread.run_sync(_open, os.fspath(source))
+    try:
+        yield _FileChunks(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_folder(source: ArchiveSource) -> bool:
+    """Tell whether the source is a folder of this machine."""
+    return isinstance(source, str | os.PathLike) and Path(source).is_dir()
+
+
+def _open(path: str) -> int:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not hold us up
+    except FileNotFoundError as error:
+        raise NotFoundError(f"there is no archive {path!r}") from error
+    except PermissionError as error:
+        raise PermissionDeniedError(f"this user may not read {path!r}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ArchiveError(f"{path!r} is no file: give its bytes as an asynchronous iterable")
+    return descriptor
+
+
+class _FileChunks:
+    """Iterates over a file's bytes. No generator: the event loop would close one that is left half-way, some time."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await to_thread.run_sync(os.read, self._descriptor, CHUNK)
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
