@@ -1,0 +1,146 @@
+"""Writing new content into the content store, under a lease that the caller holds: layers and documents.
+
+What is there already is used, and gets the labels it needs. Nothing half-written stays behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Mapping
+from contextlib import aclosing
+from functools import partial
+from typing import Final
+
+import attrs
+from anyio import to_thread
+
+from containerd_py._flows.fetch import fetch_document
+from containerd_py._flows.undoing import undoing
+from containerd_py.archives import compression as archive_compression
+from containerd_py.archives.limits import ArchiveLimits
+from containerd_py.errors import AlreadyExistsError, ArchiveError
+from containerd_py.labels import UNCOMPRESSED
+from containerd_py.oci.digests import digest_of
+from containerd_py.oci.image_documents import dump_document
+from containerd_py.oci.media_type_families import Compression, MediaTypes, layer_type
+from containerd_py.services.bundle import Services
+from containerd_py.types import NO_LABELS, Descriptor
+
+# A file of zeros shrinks thirty thousandfold under zstd: containerd unpacks it without a bound, we with a wide one.
+_LAYER_LIMITS: Final = ArchiveLimits(ratio=10**6, size=2**40)
+ByteStream = AsyncGenerator[bytes, None]  # whoever takes one closes it
+
+
+@attrs.frozen(kw_only=True)
+class Layer:
+    """A layer in the content store, and the digest it unpacks to."""
+
+    descriptor: Descriptor
+    diff_id: str
+
+
+async def write_document(
+    leased: Services, document: Mapping[str, object], media_type: str, *, labels: Mapping[str, str] = NO_LABELS
+) -> Descriptor:
+    """Store a manifest, an index or a configuration; the labels keep what it names."""
+    data = dump_document(document)
+    descriptor = Descriptor(media_type=media_type, digest=digest_of(data), size=len(data))
+
+    async def make() -> tuple[bytes, Mapping[str, str]]:
+        return data, labels
+
+    if not await fetch_document(leased, descriptor, make) and labels:
+        await leased.content.update(descriptor.digest, labels)
+    return descriptor
+
+
+async def write_layer(leased: Services, tar: ByteStream, *, compression: Compression, family: MediaTypes) -> Layer:
+    """Compress a tar stream, store it, and close it; what `tar` raises comes out, and nothing stays behind then."""
+    media_type = layer_type(compression, family)
+    ref = f"containerd-py-layer-{secrets.token_hex(12)}"
+    packing = _Packing(compression)
+    abort = partial(leased.in_scope().content.abort, ref)
+    async with undoing(leased.connection) as undo, aclosing(tar):
+        undo.push(f"aborting ingest {ref!r}", abort)
+        try:
+            async with leased.content.open_writer(ref) as writer:
+                try:
+                    async for chunk in tar:
+                        await writer.write(await to_thread.run_sync(packing.take, chunk))
+                    await writer.write(await to_thread.run_sync(packing.end))
+                except Exception:
+                    await writer.release()  # the daemon lets go of the ingest before it is aborted
+                    raise
+                await writer.commit(size=packing.size, expected=packing.digest, labels={UNCOMPRESSED: packing.diff_id})
+        except AlreadyExistsError:
+            await leased.content.update(packing.digest, {UNCOMPRESSED: packing.diff_id})
+        undo.keep()
+    return Layer(
+        descriptor=Descriptor(media_type=media_type, digest=packing.digest, size=packing.size),
+        diff_id=packing.diff_id,
+    )
+
+
+class _Packing:
+    """Compresses, counts and digests a layer on its way. Its calls take time: they belong into a thread."""
+
+    def __init__(self, compression: Compression) -> None:
+        self._compressor = archive_compression.Compressor(compression)
+        self._plain = hashlib.sha256()
+        self._packed = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def diff_id(self) -> str:
+        return f"sha256:{self._plain.hexdigest()}"
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self._packed.hexdigest()}"
+
+    def take(self, data: bytes) -> bytes:
+        self._plain.update(data)
+        return self._count(self._compressor.compress(data))
+
+    def end(self) -> bytes:
+        return self._count(self._compressor.finish())
+
+    def _count(self, data: bytes) -> bytes:
+        self._packed.update(data)
+        self.size += len(data)
+        return data
+
+
+async def in_thread(pieces: Iterator[bytes]) -> ByteStream:
+    """Iterate over what a blocking generator makes, off the event loop."""
+    while (piece := await to_thread.run_sync(next, pieces, None)) is not None:
+        yield piece
+
+
+async def decompressed(packed: ByteStream, *, what: str) -> ByteStream:
+    """Decompress a stream however it is compressed, off the event loop; `what` names it in errors.
+
+    Raises:
+        ArchiveError: It is damaged, or ends too early.
+    """
+    async with aclosing(packed):
+        try:
+            async for piece in archive_compression.Decompressed(packed, _LAYER_LIMITS):
+                yield piece
+        except ArchiveError as error:
+            error.add_note(f"in {what}")
+            raise
+
+
+async def read_layer(services: Services, layer: Descriptor) -> ByteStream:
+    """Iterate over a layer's bytes as they are in the content store. Not verified."""
+    async with services.content.open_reader(layer.digest) as chunks:
+        async for chunk in chunks:
+            yield chunk
+
+
+async def generated(source: AsyncIterable[bytes]) -> ByteStream:
+    """Make a generator of any stream, so that it can be closed."""
+    async for chunk in source:
+        yield chunk
