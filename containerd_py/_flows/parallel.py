@@ -36,12 +36,12 @@ async def for_each(
     One that fails stops none of the others.
 
     Raises:
-        ExceptionGroup: What failed, each error with the item in a note, once all others are done.
+        ExceptionGroup: What failed, in the items' order, each error with its item in a note, once all are done.
     """
     if limit < 1:
         raise InvalidArgumentError(f"a limit of {limit} lets nothing happen: give at least 1")
     results: dict[int, ResultT] = {}
-    errors: list[Exception] = []
+    errors: dict[int, Exception] = {}
     pending = iter(enumerate(items))
 
     async def worker() -> None:
@@ -50,11 +50,12 @@ async def for_each(
                 results[index] = await fn(item)
             except Exception as error:  # noqa: BLE001  # gathered below
                 error.add_note(f"with {item!r}")
-                errors.append(error)
+                errors[index] = error
 
     async with anyio.create_task_group() as group:
         for _ in range(limit):
             group.start_soon(worker)
     if errors:
-        raise ExceptionGroup(f"{len(errors)} of {len(results) + len(errors)} failed", errors)
+        failed = f"{len(errors)} of {len(results) + len(errors)} failed"
+        raise ExceptionGroup(failed, [errors[index] for index in sorted(errors)])
     return [results[index] for index in sorted(results)]
