@@ -8,10 +8,15 @@ with real I/O, and leave nothing behind::
         print(completed.stdout)
 """
 
+from containerd_py._flows.check_image import ImageCheck
+from containerd_py._flows.image_details import HistoryEntry, ImageDetails
+from containerd_py._flows.image_layers import DirectoryLayer, LayerSource, RunLayer, TarLayer
 from containerd_py._flows.leasing import LEASE_LIFETIME
 from containerd_py._flows.parallel import for_each
+from containerd_py._flows.prune_images import PruneReport
 from containerd_py._flows.pull import Pull
 from containerd_py._flows.results import CompletedProcess
+from containerd_py._flows.snapshotter_care import CleanupReport, SnapshotterInfo, UnusedSnapshot
 from containerd_py.cio.config import NULL_IO, IOConfig, log_binary, log_file, log_uri
 from containerd_py.cio.fifos import FifoIO, attach_fifos, open_fifos
 from containerd_py.cio.inherit import open_inherited
@@ -69,8 +74,10 @@ from containerd_py.errors import (
     UnknownError,
     UnpackError,
 )
-from containerd_py.image import HistoryEntry, Image, ImageUsage
+from containerd_py.image import Image, ImageUsage
 from containerd_py.lifetimes import Deletable, deleting
+from containerd_py.oci.config_changes import ConfigChanges
+from containerd_py.oci.image_spec import History, ImageConfig, Manifest
 from containerd_py.process import Process
 from containerd_py.progress import Progress
 from containerd_py.references import Reference
@@ -133,9 +140,11 @@ __all__ = [
     "ArchiveError",
     "CancelledByDaemonError",
     "CleanupError",
+    "CleanupReport",
     "Client",
     "ClientClosedError",
     "CompletedProcess",
+    "ConfigChanges",
     "ConflictError",
     "ConnectionLostError",
     "Container",
@@ -159,17 +168,22 @@ __all__ = [
     "Deletable",
     "Descriptor",
     "DigestMismatchError",
+    "DirectoryLayer",
     "Envelope",
     "Event",
     "EventsGap",
     "ExitStatus",
     "FailedPreconditionError",
     "FifoIO",
+    "History",
     "HistoryEntry",
     "IOConfig",
     "Image",
+    "ImageCheck",
+    "ImageConfig",
     "ImageCreate",
     "ImageDelete",
+    "ImageDetails",
     "ImageRecord",
     "ImageUpdate",
     "ImageUsage",
@@ -177,8 +191,10 @@ __all__ = [
     "InternalError",
     "InvalidArgumentError",
     "IoMetrics",
+    "LayerSource",
     "Lease",
     "LeaseResource",
+    "Manifest",
     "ManifestNotSupportedError",
     "ManifestTooLargeError",
     "MemoryMetrics",
@@ -203,6 +219,7 @@ __all__ = [
     "ProcessStatus",
     "Progress",
     "ProtocolError",
+    "PruneReport",
     "Pull",
     "Reference",
     "Registry",
@@ -217,6 +234,7 @@ __all__ = [
     "RegistryTLSError",
     "RegistryUnavailableError",
     "ResourceExhaustedError",
+    "RunLayer",
     "Runtime",
     "SandboxCreate",
     "SandboxExit",
@@ -230,9 +248,11 @@ __all__ = [
     "SnapshotKind",
     "SnapshotPrepare",
     "SnapshotRemove",
+    "SnapshotterInfo",
     "SocketNotFoundError",
     "SocketPermissionError",
     "StopTimeoutError",
+    "TarLayer",
     "Task",
     "TaskCheckpointed",
     "TaskCreate",
@@ -254,6 +274,7 @@ __all__ = [
     "UnimplementedError",
     "UnknownError",
     "UnpackError",
+    "UnusedSnapshot",
     "Usage",
     "Version",
     "attach_fifos",

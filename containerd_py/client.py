@@ -5,22 +5,30 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Unpack
 
+from containerd_py._flows.blob_cache import read_cached_blob
+from containerd_py._flows.build_image import build_image
 from containerd_py._flows.capabilities import supports
+from containerd_py._flows.commit import commit
 from containerd_py._flows.connecting import open_services
+from containerd_py._flows.convert_image import convert_image
 from containerd_py._flows.create_container import ContainerOptions, Env, Network, create_container
 from containerd_py._flows.ensure_image import Policy, ensure_image
-from containerd_py._flows.image_content import read_blob
+from containerd_py._flows.image_layers import LayerSource
 from containerd_py._flows.leasing import LEASE_LIFETIME, hold_lease
 from containerd_py._flows.load_image import list_images, load_image
+from containerd_py._flows.prune_images import PruneReport, prune_images, untag
 from containerd_py._flows.pull import Pull, Via, open_pull, pull
 from containerd_py._flows.results import CompletedProcess, Input
 from containerd_py._flows.run_task import open_run, run
+from containerd_py._flows.snapshotter_care import CleanupReport, SnapshotterInfo, cleanup_snapshots, snapshotter_info
 from containerd_py.container import Container
 from containerd_py.image import Image
 from containerd_py.oci import runtime_spec
+from containerd_py.oci.config_changes import NO_CHANGES, ConfigChanges
+from containerd_py.oci.media_type_families import Compression, MediaTypes
 from containerd_py.oci.spec_options import SpecOption
 from containerd_py.remotes.registry import Registry
 from containerd_py.services.bundle import Services
@@ -294,11 +302,169 @@ class Client:
     async def read_blob(self, descriptor: Descriptor) -> bytes:
         """Return a blob of the content store, verified against its descriptor.
 
+        Indexes, manifests and configurations of up to 4 MiB are kept in memory, 32 MiB of them for a connection: one
+        that was read before is not asked for again, even when the daemon has dropped it since.
+
         Raises:
             NotFoundError: This namespace has no such blob.
             DigestMismatchError: It is damaged.
         """
-        return await read_blob(self._services, descriptor, limit=descriptor.size)
+        return await read_cached_blob(self._services, descriptor)
+
+    async def untag(self, name: str, *, synchronous: bool = False) -> None:
+        """Remove an image's name, exact or completed; content nothing else names goes with the next garbage collection.
+
+        `synchronous` waits for that collection.
+
+        Raises:
+            NotFoundError: There is no image of that name.
+        """
+        await untag(self._services, name, synchronous=synchronous)
+
+    async def prune_images(
+        self, *, unused: bool = False, filters: Iterable[str] = (), dry_run: bool = False
+    ) -> PruneReport:
+        """Remove images that no container uses, wait until their content is gone, and tell which they were.
+
+        Dangling ones only: those no tag stands for any more, just digests. With `unused` all of them. `filters` narrow
+        it down to images that match any of them. An image is in use if a container names it, by any of its names, or
+        stands on its snapshots. `dry_run` tells and removes nothing.
+        """
+        return await prune_images(self._services, unused=unused, filters=filters, dry_run=dry_run)
+
+    async def convert_image(
+        self,
+        src: str,
+        dst: str,
+        *,
+        platforms: Sequence[Platform | str] | Platform | str | None = None,
+        media_types: MediaTypes | None = None,
+        compression: Compression | None = None,
+    ) -> Image:
+        """Make a copy of an image under the name `dst` (which may be `src`), converted, and return it.
+
+        `platforms` are the ones to keep, exactly as they are named; None keeps those that are here. `media_types` are
+        "oci" or "docker", `compression` of the layers "gzip", "zstd" or "none"; None leaves either as it is. What needs
+        no change keeps its digest, and unpacked layers stay valid. Attestations are left out, annotations of layers too
+        where these are compressed anew. The record's labels are copied.
+
+        Raises:
+            NotFoundError: There is no such image, or content of a platform to be kept is not here.
+            InvalidArgumentError: Docker has no media type for something, as for zstd, or this is no image.
+            DigestMismatchError: A layer is not what the image's configuration says.
+        """
+        return await convert_image(
+            self._services, src, dst, platforms=platforms, media_types=media_types, compression=compression
+        )
+
+    async def commit(
+        self,
+        container: Container | str,
+        ref: str,
+        *,
+        author: str | None = None,
+        message: str | None = None,
+        changes: ConfigChanges = NO_CHANGES,
+        pause: bool = True,
+        compression: Compression = "gzip",
+    ) -> Image:
+        """Make an image of what a container has changed, on top of the very image it was created from; unpacked.
+
+        A running task is frozen while its files are read, and goes on afterwards in any case; with `pause=False` it
+        writes on, and the layer may catch files half-written. `changes` are laid over the parent image's configuration.
+        A failure or cancellation leaves no image; what `ref` stood for before stays.
+
+        Raises:
+            NotFoundError: There is no such container.
+            FailedPreconditionError: It has no snapshot, or the documents of its image are no longer here.
+            InvalidArgumentError: `ref` names a digest, or the parent has Docker's media types, which have no zstd.
+        """
+        return await commit(
+            self._services,
+            container,
+            ref,
+            author=author,
+            message=message,
+            changes=changes,
+            pause=pause,
+            compression=compression,
+        )
+
+    async def build_image(
+        self,
+        ref: str,
+        *,
+        base: Image | str | None = None,
+        layers: Sequence[LayerSource] = (),
+        config: ConfigChanges = NO_CHANGES,
+        platform: Platform | str | None = None,
+        compression: Compression = "gzip",
+        source_date_epoch: datetime | int | None = None,
+        author: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        snapshotter: str | None = None,
+        policy: Policy = "missing",
+        registry: Registry | None = None,
+    ) -> Image:
+        """Build an image without a build daemon, unpack it, and return it.
+
+        Each of `layers` comes on top of those before: a `DirectoryLayer`, a `TarLayer`, or what a command changes, a
+        `RunLayer`. A reference as `base` stands for `ensure_image` of it, with `policy` and `registry`; None is nothing
+        at all, for `platform` (the daemon's). `config` is laid over the base's configuration. `labels` go on the
+        record.
+
+        With `source_date_epoch`, a time or seconds since 1970, or the environment's SOURCE_DATE_EPOCH, the image is
+        from then and nothing in its new layers is younger, archives aside, which are taken as they are: the same input
+        gives the same digest, as long as commands do the same and zlib or zstd are the same.
+
+        A failure or cancellation leaves no image; what `ref` stood for before stays.
+
+        Raises:
+            ProcessExitError: A command failed; the error has its output.
+            NotFoundError: A file or directory is not here.
+            ArchiveError: A tar archive's compression is damaged.
+            UnpackError: A tar archive is damaged.
+            InvalidArgumentError: `ref` names a digest, or the base has Docker's media types, which have no zstd.
+        """
+        return await build_image(
+            self._services,
+            ref,
+            base=base,
+            layers=layers,
+            config=config,
+            platform=platform,
+            compression=compression,
+            source_date_epoch=source_date_epoch,
+            author=author,
+            labels=labels,
+            snapshotter=snapshotter,
+            policy=policy,
+            registry=registry,
+        )
+
+    # ── snapshotters ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def snapshotter_info(self, name: str) -> SnapshotterInfo:
+        """Return what a snapshotter holds in this namespace: size and inodes in all, how many snapshots of each kind.
+
+        Active snapshots are walked for it, which takes its time.
+
+        Raises:
+            InvalidArgumentError: The daemon has no such snapshotter.
+        """
+        return await snapshotter_info(self._services, name)
+
+    async def cleanup_snapshots(self, snapshotter: str | None = None, *, dry_run: bool = False) -> CleanupReport:
+        """Remove the snapshots of a snapshotter (None: the namespace's default) that nothing needs, and tell which.
+
+        What a container, an image, a lease, another snapshot or a label of containerd's garbage collection holds stays.
+        It is that collection which removes, so that nothing is lost to who pulls or creates meanwhile; content that
+        nothing needs goes with it. `dry_run` tells and removes nothing.
+
+        Raises:
+            InvalidArgumentError: The daemon has no such snapshotter.
+        """
+        return await cleanup_snapshots(self._services, snapshotter, dry_run=dry_run)
 
     # ── containers ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
 from containerd_py import platforms
+from containerd_py._flows.check_image import ImageCheck, check_image
 from containerd_py._flows.defaults import chosen_snapshotter
 from containerd_py._flows.image_content import ImageContent, find_manifest, list_platforms, read_image
-from containerd_py._flows.image_records import save_record
+from containerd_py._flows.image_details import HistoryEntry, ImageDetails, describe_image, history_of
+from containerd_py._flows.image_records import change_labels, save_record
 from containerd_py._flows.unpack import is_unpacked, unpack_image
 from containerd_py.errors import NotFoundError
-from containerd_py.oci.image_spec import History, ImageConfig, Manifest, chain_ids
-from containerd_py.oci.media_types import is_layer
+from containerd_py.oci.image_spec import ImageConfig, Manifest, chain_ids
 from containerd_py.references import Reference
 from containerd_py.services.bundle import Services
 from containerd_py.services.images import ImageRecord
@@ -31,15 +32,6 @@ class ImageUsage:
     content: int
     missing: int
     snapshots: int
-
-
-@attrs.frozen(kw_only=True)
-class HistoryEntry:
-    """One step in an image's making, in its maker's words, and the layer it made, if it made one."""
-
-    history: History
-    layer: Descriptor | None = None
-    diff_id: str = ""
 
 
 class Image:
@@ -112,15 +104,39 @@ class Image:
 
     async def history(self) -> list[HistoryEntry]:
         """Return how the image was made, oldest step first, each with its layer where it made one."""
-        content = await self._content()
-        layers = iter([layer for layer in content.manifest.layers if is_layer(layer.media_type)])
-        diff_ids = iter(content.config.diff_ids)
-        return [
-            HistoryEntry(history=step)
-            if step.empty_layer
-            else HistoryEntry(history=step, layer=next(layers, None), diff_id=next(diff_ids, ""))
-            for step in content.config.history
-        ]
+        return history_of(await self._content())
+
+    async def inspect(self) -> ImageDetails:
+        """Return all there is to tell of what the name stands for now: names, digests, size, configuration, history.
+
+        Raises:
+            NotFoundError: The image has been deleted, or its documents for the platform are not here.
+        """
+        return await describe_image(self._services, self.name, self.platform)
+
+    async def check(self, *, verify: bool = False) -> ImageCheck:
+        """Tell whether all content for the platform is here, and which snapshotters have the image unpacked.
+
+        `verify` reads all content and compares its digests.
+        """
+        return await check_image(self._services, self.name, self.target, self.platform, verify=verify)
+
+    async def labels(self) -> Mapping[str, str]:
+        """Return the labels of the image's record.
+
+        Raises:
+            NotFoundError: The image has been deleted.
+        """
+        return (await self.record()).labels
+
+    async def set_labels(self, labels: Mapping[str, str]) -> Mapping[str, str]:
+        """Set labels of the image's record, an empty value removing one, leave the others, and return all.
+
+        Raises:
+            NotFoundError: The image has been deleted.
+            InvalidArgumentError: A label is larger than 4,096 bytes.
+        """
+        return (await change_labels(self._services, self.name, labels)).labels
 
     async def is_unpacked(self, snapshotter: str | None = None) -> bool:
         """Tell whether all layers are snapshots of a snapshotter (None: the namespace's default)."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import attrs
+
 from containerd_py.errors import AlreadyExistsError, NotFoundError
 from containerd_py.services.bundle import Services
 from containerd_py.services.images import ImageRecord
@@ -19,3 +23,13 @@ async def save_record(services: Services, record: ImageRecord) -> ImageRecord:
             return await services.images.update(record, fields=["target", *label_mask(record.labels)])
         except NotFoundError:
             continue
+
+
+async def change_labels(services: Services, name: str, labels: Mapping[str, str]) -> ImageRecord:
+    """Set labels of a record, an empty value removing one; the others stay.
+
+    Raises:
+        NotFoundError: There is no image of that name.
+    """
+    record = await services.images.get(name)
+    return await services.images.update(attrs.evolve(record, labels=labels), fields=label_mask(labels))

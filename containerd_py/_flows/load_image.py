@@ -21,7 +21,7 @@ async def load_image(services: Services, name: str, *, platform: Platform | str 
     Raises:
         NotFoundError: There is none.
     """
-    record = await _find(services, name)
+    record = await find_record(services, name)
     return _image(services, record, await chosen_platform(services, platform))
 
 
@@ -34,7 +34,12 @@ async def list_images(
     return [_image(services, record, chosen) for record in records]
 
 
-async def _find(services: Services, name: str) -> ImageRecord:
+async def find_record(services: Services, name: str) -> ImageRecord:
+    """Return the record of that name, taken as it is first and then normalised.
+
+    Raises:
+        NotFoundError: There is none.
+    """
     try:
         return await services.images.get(name)
     except NotFoundError:
