@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final, Literal, TypedDict
 
 import attrs
 
 from containerd_py._flows.defaults import chosen_snapshotter
 from containerd_py._flows.leasing import hold_lease
+from containerd_py._flows.prepare_snapshot import prepare_snapshot
 from containerd_py._flows.specs import spec_to_value
 from containerd_py._flows.undoing import Undo, settled, undoing
 from containerd_py._flows.users import look_up_user
@@ -22,6 +22,7 @@ from containerd_py.image import Image
 from containerd_py.labels import DEFAULT_RUNTIME, STOP_SIGNAL
 from containerd_py.oci import runtime_spec
 from containerd_py.oci.default_spec import default_spec
+from containerd_py.oci.host import uses_cgroup2
 from containerd_py.oci.image_options import check_image_config
 from containerd_py.oci.image_spec import ImageConfig, container_labels
 from containerd_py.oci.spec_options import (
@@ -40,8 +41,8 @@ from containerd_py.oci.spec_options import (
 )
 from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainerRecord, Runtime
-from containerd_py.typeurl import TypedValue
 from containerd_py.types import Mount
+from containerd_py.typeurl import TypedValue
 
 _log = logging.getLogger(__name__)
 RUNC: Final = "io.containerd.runc.v2"  # containerd defaults
@@ -115,7 +116,7 @@ async def create_container(
                 *_options(env=env, cwd=cwd, mounts=mounts, terminal=terminal, read_only=read_only, network=network),
                 *spec_options,
             )
-            spec = options(default_spec(namespace=services.namespace, id=container_id, cgroup2=_has_cgroup2()))
+            spec = options(default_spec(namespace=services.namespace, id=container_id, cgroup2=uses_cgroup2()))
             if not spec.get("process", {}).get("args"):
                 raise InvalidArgumentError(f"{image!r} says no command to run: give args")
             record = ContainerRecord(
@@ -137,7 +138,7 @@ async def create_container(
 async def _prepare(services: Services, undo: Undo, snapshotter: str, key: str, parent: str) -> list[Mount]:
     snapshots = services.snapshotter(snapshotter)
     with undo.making(f"removing snapshot {key}", lambda: snapshots.remove(key)):
-        return await settled(lambda: snapshots.prepare(key, parent=parent))
+        return await prepare_snapshot(snapshots, key, parent=parent)
 
 
 async def _runtime(services: Services, runtime: str | Runtime | None) -> Runtime:
@@ -189,7 +190,3 @@ def _options(
         case _:
             raise InvalidArgumentError(f"network must be 'host' or 'none', not {network!r}")
     return options
-
-
-def _has_cgroup2() -> bool:
-    return Path("/sys/fs/cgroup/cgroup.controllers").exists()

@@ -28,7 +28,7 @@ from containerd_py.services.bundle import Services
 from containerd_py.services.content_writer import ContentWriter
 from containerd_py.types import NO_LABELS, Descriptor
 
-_WRONG_DIGEST: Final = re.compile(r"unexpected commit digest (\S+), expected")  # containerd, plugins/content/local
+WRONG_DIGEST: Final = re.compile(r"unexpected commit digest (\S+), expected")  # containerd, plugins/content/local
 
 Report = Callable[[int], None]  # told how many bytes of the content are here
 Document = tuple[bytes, Mapping[str, str]]  # content and the labels it gets
@@ -58,7 +58,7 @@ class BlobSource(Protocol):
 
 
 async def fetch_blob(
-    leased: Services,
+    services: Services,
     source: BlobSource,
     descriptor: Descriptor,
     *,
@@ -67,20 +67,23 @@ async def fetch_blob(
 ) -> bool:
     """Fetch a blob unless it is there; return whether it had to be fetched. Only then it gets the labels.
 
-    What has arrived when this is cancelled or fails stays as an ingest, and the next fetch goes on from there, also
-    that of another client. Content that is not what it should be is thrown away and fetched once more from the
-    beginning: from the same host if a former attempt may have left the bad part, else from the other hosts.
+    Something that is kept from the garbage collection must name it: it is fetched outside of the lease. An ingest inside
+    would be collected with the lease of a pull that failed; this one stays for a day after its last writer (containerd),
+    and the next fetch goes on from there, also that of another client. Content that is not what it should be is thrown
+    away and fetched once more from the beginning: from the same host if a former attempt may have left the bad part,
+    else from the other hosts.
 
     Raises:
         DigestMismatchError: Every host sent something else.
         SizeMismatchError: Every host sent more or less.
     """
+    unleased = services.in_scope()
     excluded: set[str] = set()
     bad: DataLossError | None = None
     while True:
         blob = _Blob(source, descriptor, report, labels, excluded)
         try:
-            return await _ingest(leased, descriptor, blob.fill)
+            return await _ingest(unleased, descriptor, blob.fill)
         except DataLossError as error:
             if not blob.resumed_at or bad is not None:
                 excluded.add(blob.host)
@@ -88,7 +91,7 @@ async def fetch_blob(
         except NotFoundError:
             if bad is None:
                 raise
-            await _abort(leased, ingest_ref(descriptor))  # opened before it was clear that no host is left
+            await _abort(unleased, ingest_ref(descriptor))  # opened before it was clear that no host is left
             raise bad from bad.__cause__
 
 
@@ -125,7 +128,7 @@ class _Blob:
 
 
 async def fetch_document(leased: Services, descriptor: Descriptor, make: Callable[[], Awaitable[Document]]) -> bool:
-    """Store a manifest or index unless it is there; return whether it had to be. `make` is called only then."""
+    """Store a manifest or index in the lease unless it is there; return whether it had to be fetched by `make`."""
 
     async def fill(writer: ContentWriter) -> Mapping[str, str]:
         data, labels = await make()
@@ -138,7 +141,7 @@ async def fetch_document(leased: Services, descriptor: Descriptor, make: Callabl
 
 
 async def _ingest(
-    leased: Services, descriptor: Descriptor, fill: Callable[[ContentWriter], Awaitable[Mapping[str, str]]]
+    services: Services, descriptor: Descriptor, fill: Callable[[ContentWriter], Awaitable[Mapping[str, str]]]
 ) -> bool:
     """Open the ingest, have it filled, and commit it with the labels that `fill` returns; False if it is there."""
     if descriptor.size <= 0:
@@ -146,7 +149,7 @@ async def _ingest(
         raise InvalidArgumentError(f"{descriptor.digest} is said to have {descriptor.size} bytes: nothing to fetch")
     ref = ingest_ref(descriptor)
     try:
-        async with leased.content.open_writer(ref, total=descriptor.size, expected=descriptor.digest) as writer:
+        async with services.content.open_writer(ref, total=descriptor.size, expected=descriptor.digest) as writer:
             if writer.offset > descriptor.size:
                 await writer.truncate()
             try:
@@ -159,13 +162,13 @@ async def _ingest(
         return False
     except DataLossError:
         # A bad ingest of full length would be committed again and again by whoever comes next.
-        await _abort(leased, ref)
+        await _abort(services, ref)
         raise
     return True
 
 
-async def _abort(leased: Services, ref: str) -> None:
-    await tidy(f"aborting ingest {ref!r}", partial(leased.in_scope().content.abort, ref))
+async def _abort(services: Services, ref: str) -> None:
+    await tidy(f"aborting ingest {ref!r}", partial(services.content.abort, ref))
 
 
 async def _commit(writer: ContentWriter, descriptor: Descriptor, labels: Mapping[str, str]) -> None:
@@ -174,7 +177,7 @@ async def _commit(writer: ContentWriter, descriptor: Descriptor, labels: Mapping
     try:
         await writer.commit(size=descriptor.size, expected=descriptor.digest, labels=labels)
     except FailedPreconditionError as error:
-        actual = _WRONG_DIGEST.search(str(error))
+        actual = WRONG_DIGEST.search(str(error))
         raise DigestMismatchError(
             expected=descriptor.digest, actual=actual[1] if actual else "another", source="the registry"
         ) from error

@@ -30,8 +30,8 @@ from containerd_py._flows.leasing import hold_lease
 from containerd_py._flows.progress_board import ProgressBoard
 from containerd_py._flows.pull_request import PullRequest
 from containerd_py._flows.together import Workers, working_together
-from containerd_py._flows.unpack import UnpackHooks, plan_layers, unpack_layers
-from containerd_py.errors import InvalidArgumentError, UnpackError
+from containerd_py._flows.unpack import UnpackHooks, artifact_error, plan_layers, unpack_layers
+from containerd_py.errors import InvalidArgumentError
 from containerd_py.oci.image_spec import MAX_MANIFEST_SIZE, MAX_REFERENCES, Manifest, parse_index, parse_manifest
 from containerd_py.oci.media_types import is_config, is_index, is_layer, is_manifest, is_schema1
 from containerd_py.progress import Progress
@@ -42,8 +42,9 @@ from containerd_py.services.vigil import until_daemon_goes
 from containerd_py.types import NO_LABELS, Descriptor
 
 # Blobs fetched at once. containerd's client sets no limit any more, its transfer service 3, Docker 3. One connection to
-# a distant registry rarely fills the line; more than a handful make registries throttle, and each holds some MiB here.
-MAX_DOWNLOADS: Final = 8
+# a distant registry rarely fills the line; but the more share it, the later the lowest layer is whole, and with it the
+# unpacking begins.
+MAX_DOWNLOADS: Final = 4
 
 _ChildrenOf = Callable[[bytes], Sequence[Descriptor]]
 
@@ -134,9 +135,7 @@ class _Graph:
         if self._request.snapshotter is None:
             self._begin_all(_children(manifest), descriptor)
         elif not is_config(manifest.config.media_type):
-            raise UnpackError(
-                f"{self._request.name} is an artifact ({manifest.config.media_type}): pull it with unpack=False"
-            )
+            raise artifact_error(self._request.name, manifest)
         else:
             self._begin_all((child for child in _children(manifest) if not is_layer(child.media_type)), descriptor)
             self._group.start_soon(self._unpack, FoundManifest(descriptor=descriptor, manifest=manifest))

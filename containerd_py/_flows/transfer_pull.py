@@ -16,9 +16,11 @@ import attrs
 
 from containerd_py import platforms
 from containerd_py._flows.image_content import (
+    ImageContent,
+    find_manifest,
     list_platforms,
     no_such_platform,
-    read_image,
+    read_config,
 )
 from containerd_py._flows.leasing import hold_lease
 from containerd_py._flows.progress_board import ProgressBoard
@@ -27,9 +29,9 @@ from containerd_py._flows.together import working_together
 from containerd_py._flows.transfer_errors import cannot_unpack, lacks_platform, poisoned_ingest, typed_error
 from containerd_py._flows.transfer_registry import registry_endpoint, scheme_of
 from containerd_py._flows.undoing import tidy
-from containerd_py._flows.unpack import is_unpacked, plan_layers, unpack_layers
+from containerd_py._flows.unpack import artifact_error, is_unpacked, plan_layers, unpack_layers
 from containerd_py.errors import ContainerdError, NotFoundError
-from containerd_py.oci.image_spec import MEDIA_TYPE_INDEX
+from containerd_py.oci.image_spec import MEDIA_TYPE_INDEX, is_config
 from containerd_py.progress import Progress
 from containerd_py.remotes.credentials import look_up
 from containerd_py.remotes.origins import origin_of
@@ -86,7 +88,10 @@ async def _labels_of(services: Services, name: str) -> dict[str, str]:
 
 async def _unpack_rest(leased: Services, record: ImageRecord, request: PullRequest, snapshotter: str) -> None:
     """Unpack what the daemon has not: it does so only for the platforms and snapshotters of its configuration."""
-    image = await read_image(leased, record.target, request.platform)
+    found = await find_manifest(leased, record.target, request.platform)
+    if not is_config(found.manifest.config.media_type):
+        raise artifact_error(request.name, found.manifest)
+    image = ImageContent(found=found, config=await read_config(leased, found.manifest.config))
     layers = plan_layers(image)
     if layers and not await is_unpacked(leased, layers[-1].chain_id, snapshotter):
         await unpack_layers(leased, snapshotter, layers, image.manifest.config)

@@ -18,6 +18,7 @@ import attrs
 from containerd_py._flows.content_labels import snapshot_labels, snapshot_ref_label
 from containerd_py._flows.image_content import ImageContent, read_image
 from containerd_py._flows.leasing import hold_lease
+from containerd_py._flows.prepare_snapshot import prepare_snapshot
 from containerd_py._flows.undoing import Undo, settled, undoing
 from containerd_py.errors import (
     AlreadyExistsError,
@@ -27,7 +28,7 @@ from containerd_py.errors import (
     UnpackError,
 )
 from containerd_py.labels import UNCOMPRESSED
-from containerd_py.oci.image_spec import chain_ids, unpackable_layers
+from containerd_py.oci.image_spec import Manifest, chain_ids, unpackable_layers
 from containerd_py.services.bundle import Services
 from containerd_py.services.leases import LeaseResource
 from containerd_py.types import Descriptor, Mount, Platform
@@ -77,6 +78,11 @@ def plan_layers(image: ImageContent) -> list[LayerPlan]:
         LayerPlan(descriptor=layer, diff_id=diff_id, chain_id=chain_id, parent=parent)
         for (layer, diff_id), chain_id, parent in zip(pairs, chain, ["", *chain[:-1]], strict=True)
     ]
+
+
+def artifact_error(name: str, manifest: Manifest) -> UnpackError:
+    """Make the error for something that was never meant to be unpacked."""
+    return UnpackError(f"{name} is an artifact ({manifest.config.media_type}), no image: pull it with unpack=False")
 
 
 async def is_unpacked(services: Services, chain_id: str, snapshotter: str) -> bool:
@@ -158,8 +164,7 @@ class _Unpacking:
         labels = snapshot_labels(self._layer.descriptor, self._layer.chain_id)
         try:
             with undo.making(f"removing snapshot {key!r}", partial(self._unleased.remove, key)):
-                # Settled, since a call that was broken off could still make the snapshot after its removal.
-                mounts = await settled(partial(self._snapshots.prepare, key, parent=self._layer.parent, labels=labels))
+                mounts = await prepare_snapshot(self._snapshots, key, parent=self._layer.parent, labels=labels)
         except AlreadyExistsError:
             return await self._is_there()
         if not _is_staged(mounts):

@@ -392,7 +392,8 @@ async def test_deep_indexes_are_refused(client: Client, registry: FaultyRegistry
         await client.pull(ref_of(registry), all_platforms=True, via="client")
 
 
-async def test_artifacts_are_fetched_but_not_unpacked(client: Client, registry: FaultyRegistry):
+@pytest.mark.parametrize("via", ["client", "auto"])
+async def test_artifacts_are_fetched_but_not_unpacked(client: Client, registry: FaultyRegistry, via):
     """What has no image configuration can be pulled, though not to be run; the error says how."""
     blob = registry.add_blob(b"anything", repository="library/test", media_type="text/plain")
     empty = registry.add_blob(b"{}", repository="library/test", media_type="application/vnd.oci.empty.v1+json")
@@ -408,8 +409,8 @@ async def test_artifacts_are_fetched_but_not_unpacked(client: Client, registry: 
         tag="latest",
     )
     with pytest.raises(UnpackError, match="unpack=False"):
-        await client.pull(ref_of(registry), via="client")
-    image = await client.pull(ref_of(registry), unpack=False, via="client")
+        await client.pull(ref_of(registry), via=via)
+    image = await client.pull(ref_of(registry), unpack=False, via=via)
     assert await client.content.read(blob.digest) == b"anything"
     await image.delete(synchronous=True)
 
