@@ -83,6 +83,7 @@ class Call(grpclib.client.Stream[Any, Any]):
 
     _channel: Channel
     _wrapper: CallGuard
+    _is_status_told = False  # an error that was raised inside the call, and dealt with there, is not raised again
 
     async def __aenter__(self) -> Self:
         self._channel.check_usable()
@@ -109,14 +110,15 @@ class Call(grpclib.client.Stream[Any, Any]):
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
         answered = self._send_request_done and self.is_answered
+        is_news = not self._is_status_told
         if exc_val is None and answered:
             self._end_done = True  # the server has finished: there is nobody left to half-close towards
         elif exc_val is None and self._send_request_done and not self._is_half_closed:
             self._cancel_done = True  # left before the end: the reset below is all the server needs to know
         await super().__aexit__(exc_type, exc_val, exc_tb)
-        if answered and (exc_val is None or isinstance(exc_val, (Http2ProtocolError, AssertionError))):
+        if answered and is_news and (exc_val is None or isinstance(exc_val, (Http2ProtocolError, AssertionError))):
             self._maybe_raise()  # a status that arrived counts, also when the connection has gone meanwhile
-        if exc_val is None and self._lacks_its_reply:
+        if exc_val is None and is_news and self._lacks_its_reply:
             raise errors.ProtocolError("the daemon answered OK without a message")
 
     async def _let_cancellation_win(self) -> None:
@@ -161,6 +163,10 @@ class Call(grpclib.client.Stream[Any, Any]):
             return super()._process_grpc_status(headers_map)
         except ValueError:  # details that are not even base64 must not hide the status
             return super()._process_grpc_status({k: v for k, v in headers_map.items() if k != _DETAILS_HEADER})
+
+    def _raise_for_grpc_status(self, status: Status, message: str | None, details: Any) -> None:
+        self._is_status_told = status is not Status.OK
+        super()._raise_for_grpc_status(status, message, details)
 
     @property
     def _is_half_closed(self) -> bool:
