@@ -18,7 +18,7 @@ from typing import Final
 import anyio
 from anyio import to_thread
 
-from containerd_py._daemon.completion import run_to_completion
+from containerd_py._completion import run_to_completion
 from containerd_py._daemon.configuration import CRI_PLUGIN, DEFAULT_SNAPSHOTTER, DaemonConfiguration, Setting
 from containerd_py._daemon.leftovers import clear_state, unmount_under
 from containerd_py._daemon.process import DaemonProcess

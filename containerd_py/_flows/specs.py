@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, cast
 
-from containerd_py.errors import DataLossError, NotFoundError
+from containerd_py.errors import DataLossError, InvalidArgumentError, NotFoundError
 from containerd_py.oci.runtime_spec import Process, Resources, Spec
-from containerd_py.oci.spec_json import spec_to_json
+from containerd_py.oci.spec_json import spec_from_json, spec_to_json
 from containerd_py.services.containers import ContainerRecord
 from containerd_py.typeurl import RUNTIME_PROCESS, RUNTIME_RESOURCES, RUNTIME_SPEC, TypedValue
 
@@ -37,14 +36,11 @@ def spec_of(record: ContainerRecord) -> Spec:
 
     Raises:
         NotFoundError: It was created without one.
-        DataLossError: What is kept there is no JSON object.
+        DataLossError: What is kept there is no JSON object, or an ambiguous one.
     """
     if record.spec is None:
         raise NotFoundError(f"container {record.id} has no spec")
     try:
-        document = json.loads(record.spec.value)
-    except ValueError as error:
-        raise DataLossError(f"the spec of container {record.id} is no JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise DataLossError(f"the spec of container {record.id} is no JSON object")
-    return cast("Spec", document)
+        return spec_from_json(record.spec.value)
+    except InvalidArgumentError as error:
+        raise DataLossError(f"the spec of container {record.id} cannot be read: {error}") from error

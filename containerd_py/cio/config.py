@@ -69,11 +69,8 @@ NULL_IO: Final = IOConfig()
 def log_file(path: str | os.PathLike[str]) -> IOConfig:
     """Append stdout and stderr to a file on the daemon's host; the shim creates it and its folders.
 
-    The shims of all lines close the file when stdout ends: what a process wrote to stderr just before its exit may be
-    missing. `log_binary` and FIFOs lose nothing.
-
     The shims of all lines close the file when stdout has ended: what a process writes to stderr in its last moment may
-    be missing. FIFOs lose nothing.
+    be missing. FIFOs and `log_binary` lose nothing.
 
     Raises: InvalidArgumentError where the path is not absolute.
     """

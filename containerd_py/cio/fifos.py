@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -10,8 +9,8 @@ from functools import partial
 from typing import Final
 
 import attrs
-from anyio import CancelScope
 
+from containerd_py._completion import run_to_completion
 from containerd_py.cio.config import NULL_IO, IOConfig
 from containerd_py.cio.fifo_folder import FifoFolder, open_fifo
 from containerd_py.cio.streams import FifoReceiveStream, FifoSendStream
@@ -85,13 +84,13 @@ async def open_fifos(
     folder = FifoFolder(directory)
     try:
         if terminal or stdin or stdout or stderr:
-            await _to_the_end(
+            await run_to_completion(
                 partial(_make_ends, io, folder, stdin=stdin, stdout=stdout, stderr=stderr, terminal=terminal)
             )
         yield io
     finally:
         io.close()
-        await _to_the_end(folder.remove)
+        await run_to_completion(folder.remove)
 
 
 @asynccontextmanager
@@ -107,7 +106,7 @@ async def attach_fifos(
     """
     io = FifoIO()
     try:
-        await _to_the_end(partial(_open_ends, io, config, stdin=stdin, stdout=stdout, stderr=stderr))
+        await run_to_completion(partial(_open_ends, io, config, stdin=stdin, stdout=stdout, stderr=stderr))
         yield io
     finally:
         io.close()
@@ -166,20 +165,3 @@ def _open_sender(path: str, *, awaits_reader: bool) -> FifoSendStream:
         return FifoSendStream(fd, holder=holder)
     os.close(holder)
     return FifoSendStream(fd, holder=None)
-
-
-async def _to_the_end(function: Callable[[], None]) -> None:
-    """Run a short blocking function in a worker thread; a cancellation is raised when it has returned, not before."""
-    # Not anyio.to_thread: a task.cancel() there would leave the function behind half-way, or keep it from starting.
-    future = asyncio.get_running_loop().run_in_executor(None, function)
-    cancelled: asyncio.CancelledError | None = None
-    with CancelScope(shield=True):
-        while not future.done():
-            try:
-                await asyncio.wait([future])
-            except asyncio.CancelledError as error:
-                cancelled = error
-    if cancelled is not None:
-        future.exception()  # looked at, so that asyncio does not report it
-        raise cancelled
-    future.result()

@@ -19,7 +19,7 @@ from typing import Final
 import anyio
 from anyio import to_thread
 
-from containerd_py._daemon.completion import run_to_completion
+from containerd_py._completion import run_to_completion
 from containerd_py._daemon.process import DaemonProcess
 from containerd_py._daemon.workspace import TemporaryFolders
 from containerd_py.errors import DaemonStartError

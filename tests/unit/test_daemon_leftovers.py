@@ -11,7 +11,7 @@ import threading
 import anyio
 import pytest
 
-from containerd_py._daemon.completion import run_to_completion
+from containerd_py._completion import run_to_completion
 from containerd_py._daemon.leftovers import clear_state, find_shims, mount_points_under, unmount_under
 from containerd_py._daemon.process import DaemonProcess
 from containerd_py._daemon.workspace import TemporaryFolders

@@ -1,4 +1,4 @@
-"""Blocking clean-up that nothing interrupts. Knows asyncio's native cancellation, which no anyio shield keeps out."""
+"""Blocking work that nothing interrupts. Knows asyncio's native cancellation, which no anyio shield keeps out."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ async def run_to_completion(function: Callable[[], ResultT]) -> ResultT:
 
     The function must end by itself.
     """
+    # Not anyio.to_thread: a task.cancel() there would leave the function behind half-way, or keep it from starting.
+    future = asyncio.get_running_loop().run_in_executor(None, function)
+    cancellation: asyncio.CancelledError | None = None
     with anyio.CancelScope(shield=True):
-        future = asyncio.get_running_loop().run_in_executor(None, function)
-        cancellation: asyncio.CancelledError | None = None
         while not future.done():
             try:
                 await asyncio.wait([future])
             except asyncio.CancelledError as error:
                 cancellation = error
-        if cancellation is not None:
-            raise cancellation
+    if cancellation is not None:
+        future.exception()  # looked at, so that asyncio does not report it
+        raise cancellation
     return future.result()
