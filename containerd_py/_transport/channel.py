@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import struct
 import socket
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
