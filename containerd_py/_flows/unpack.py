@@ -76,7 +76,7 @@ def plan_layers(image: ImageContent) -> list[LayerPlan]:
     chain = chain_ids(diff_id for _, diff_id in pairs)
     return [
         LayerPlan(descriptor=layer, diff_id=diff_id, chain_id=chain_id, parent=parent)
-        for (layer, diff_id), chain_id, parent in zip(pairs, chain, ["", *chain[:-1]], strict=True)
+        for (layer, diff_id), chain_id, parent in zip(pairs, chain, ["", *chain][: len(chain)], strict=True)
     ]
 
 
