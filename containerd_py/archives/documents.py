@@ -5,15 +5,15 @@ Knows the OCI image layout and Docker's manifest.json (docker save, v1.2). Pure.
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import attrs
 
+from containerd_py.oci.image_documents import descriptor_document
 from containerd_py.oci.media_types import MEDIA_TYPE_DOCKER_MANIFEST, MEDIA_TYPE_INDEX
-from containerd_py.types import Descriptor, Platform
+from containerd_py.types import Descriptor
 
 LAYOUT_FILE: Final = "oci-layout"
 INDEX_FILE: Final = "index.json"
@@ -82,29 +82,4 @@ def _render(document: Mapping[str, object] | Sequence[object]) -> bytes:
 
 
 def _descriptor(descriptor: Descriptor) -> dict[str, object]:
-    optional: dict[str, object] = {
-        "urls": list(descriptor.urls),
-        "annotations": dict(sorted(descriptor.annotations.items())),
-        "data": None if descriptor.data is None else base64.b64encode(descriptor.data).decode(),
-        "platform": None if descriptor.platform is None else _platform(descriptor.platform),
-        "artifactType": descriptor.artifact_type,
-    }
-    return {
-        "mediaType": descriptor.media_type,
-        "digest": descriptor.digest,
-        "size": descriptor.size,
-        **{name: value for name, value in optional.items() if value},
-    }
-
-
-def _platform(platform: Platform) -> dict[str, object]:
-    optional: dict[str, object] = {
-        "os.version": platform.os_version,
-        "os.features": list(platform.os_features),
-        "variant": platform.variant,
-    }
-    return {
-        "architecture": platform.architecture,
-        "os": platform.os,
-        **{name: value for name, value in optional.items() if value},
-    }
+    return descriptor_document(attrs.evolve(descriptor, annotations=dict(sorted(descriptor.annotations.items()))))

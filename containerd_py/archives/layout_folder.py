@@ -96,18 +96,17 @@ def open_layout(path: str | os.PathLike[str]) -> Iterator[LayoutFolder]:
     """Lend the layout in a folder; that folder's own path may have links in it.
 
     Raises:
-        NotFoundError: There is no such folder.
-        ArchiveError: It is none.
+        OSError: There is no such folder, or it may not be read.
     """
     shown = os.fspath(path)
-    descriptor = _open_at(shown, _FOLDER & ~os.O_NOFOLLOW, None, shown)
+    descriptor = os.open(shown, _FOLDER & ~os.O_NOFOLLOW)
     try:
         yield LayoutFolder(shown, descriptor)
     finally:
         os.close(descriptor)
 
 
-def _open_at(name: str, flags: int, folder: int | None, shown: str) -> int:
+def _open_at(name: str, flags: int, folder: int, shown: str) -> int:
     try:
         return os.open(name, flags, dir_fd=folder)
     except FileNotFoundError as error:

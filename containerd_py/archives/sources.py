@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from anyio import to_thread
 
-from containerd_py.errors import ArchiveError, NotFoundError, PermissionDeniedError
+from containerd_py.errors import ArchiveError
 
 ArchiveSource = str | os.PathLike[str] | AsyncIterable[bytes]
 
@@ -23,9 +23,8 @@ async def open_source(source: ArchiveSource) -> AsyncIterator[AsyncIterator[byte
     """Lend an iterator over the source's bytes.
 
     Raises:
-        NotFoundError: There is no file of that name.
-        PermissionDeniedError: It may not be read.
-        ArchiveError: It is neither a file nor a folder.
+        OSError: There is no file of that name, or it may not be read.
+        ArchiveError: It is something else than a file.
     """
     if isinstance(source, AsyncGenerator):
         async with aclosing(source):
@@ -47,12 +46,7 @@ def is_folder(source: ArchiveSource) -> bool:
 
 
 def _open(path: str) -> int:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not hold us up
-    except FileNotFoundError as error:
-        raise NotFoundError(f"there is no archive {path!r}") from error
-    except PermissionError as error:
-        raise PermissionDeniedError(f"this user may not read {path!r}") from error
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not hold us up
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise ArchiveError(f"{path!r} is no file: give its bytes as an asynchronous iterable")

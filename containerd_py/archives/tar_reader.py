@@ -85,9 +85,13 @@ class TarReader:
     """Iterates over the members of an archive in their order; `chunk` and `read` give the present one's content.
 
     After the last member the rest of the stream is read as well: an archive that goes on after its end is refused.
+    `reads_on=False` stops at the end marker, for streams that do not end.
     """
 
-    def __init__(self, chunks: AsyncIterator[bytes], limits: ArchiveLimits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self, chunks: AsyncIterator[bytes], limits: ArchiveLimits = DEFAULT_LIMITS, *, reads_on: bool = True
+    ) -> None:
+        self._reads_on = reads_on
         self._feed = ByteFeed(chunks)
         self._limits = limits
         self._headers = 0
@@ -188,7 +192,7 @@ class TarReader:
         if any(await self._block()):
             raise ArchiveError("the archive goes on after a block of zeros", offset=offset)
         end = self._feed.offset
-        while taken := await self._feed.some(_MAX_TRAILER):
+        while self._reads_on and (taken := await self._feed.some(_MAX_TRAILER)):
             if any(bytes(taken).lstrip(b"\x00")):
                 raise ArchiveError("the archive goes on after its end", offset=end)
             if self._feed.offset - end > _MAX_TRAILER:

@@ -5,7 +5,7 @@ Knows the Streaming service and the framing of bytes on it; knows nothing of tra
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -65,7 +65,7 @@ class DaemonStream:
             raise ProtocolError(f"the daemon stopped reading stream {self.id!r} before its end")
         return WindowUpdate.parse(value.value).update
 
-    async def receive_bytes(self) -> AsyncIterator[bytes]:
+    async def receive_bytes(self) -> AsyncGenerator[bytes]:
         """Yield the bytes the daemon sends to its end: the receiving half of an export.
 
         The end says nothing about success: a sender that failed ends as well. What was received must be verified.

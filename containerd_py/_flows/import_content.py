@@ -1,0 +1,275 @@
+"""What an archive or a layout brings, on its way into the content store. Knows content; knows not what it makes up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+import attrs
+from anyio import to_thread
+
+from containerd_py._flows.image_content import read_blob
+from containerd_py._flows.store_content import Incoming, keep_content, store_content
+from containerd_py.archives.compression import SNIFFED, is_compressed
+from containerd_py.archives.documents import BLOBS, DOCKER_FILE, INDEX_FILE, LAYOUT_FILE
+from containerd_py.archives.layout_folder import LayoutFile, LayoutFolder
+from containerd_py.archives.limits import ArchiveLimits
+from containerd_py.archives.sources import CHUNK
+from containerd_py.archives.tar_headers import Kind
+from containerd_py.archives.tar_reader import Member, TarReader
+from containerd_py.errors import ArchiveError, DigestMismatchError, NotFoundError, SizeMismatchError
+from containerd_py.oci.digests import digest_of
+from containerd_py.services.bundle import Services
+from containerd_py.types import NO_LABELS, Descriptor
+
+# Kept here until somebody asks for it: documents, and the crumbs in Docker's archives that nobody ever does.
+SMALL: Final = 16 * 1024  # bytes
+MAX_SMALL: Final = 16 * 1024 * 1024  # bytes of all small members together; the rest goes to the store at once
+_MAX_LINKS: Final = 16  # on the way to one file
+_SHA256_LENGTH: Final = 64
+_DOCUMENTS: Final = frozenset({LAYOUT_FILE, INDEX_FILE, DOCKER_FILE})
+
+ReportMember = Callable[[str, int, int], None]  # told a path, how many bytes of it have been taken, and of how many
+
+
+class ImportContent(Protocol):
+    """Content that an import reads and keeps, wherever it comes from."""
+
+    async def document(self, descriptor: Descriptor, *, limit: int) -> bytes:
+        """Return a document, verified; it has at most `limit` bytes. NotFoundError where there is none."""
+        ...
+
+    async def keep(self, descriptor: Descriptor, labels: Mapping[str, str] = NO_LABELS) -> None:
+        """Have it in the store and under the lease, with these labels. NotFoundError where there is none."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class Brought:
+    """A file that an archive brought."""
+
+    digest: str
+    size: int
+    is_compressed: bool
+
+
+class ArchiveContent:
+    """The members of a tar archive, taken in their order: large ones into the store, small ones in hand."""
+
+    def __init__(self, leased: Services, limits: ArchiveLimits, report: ReportMember) -> None:
+        self._leased = leased
+        self._limits = limits
+        self._report = report
+        self._small: dict[str, bytes] = {}  # by digest
+        self._small_size = 0
+        self._stored: dict[str, int] = {}  # sizes by digest
+        self._files: dict[str, Brought] = {}  # by path
+        self._links: dict[str, str] = {}
+        self.documents: dict[str, bytes] = {}  # what the archive says about itself, by path
+
+    async def take(self, reader: TarReader) -> None:
+        """Take every member.
+
+        Raises:
+            ArchiveError: The archive is damaged or hostile.
+            DigestMismatchError: A blob is not what its name says.
+        """
+        async for member in reader:
+            if member.kind is Kind.FOLDER:
+                continue
+            if member.path in _DOCUMENTS:
+                self.documents[member.path] = await self._read_document(reader, member)
+            elif member.kind is Kind.FILE:
+                self._files[member.path] = await self._take_file(reader, member)
+            else:
+                self._links[member.path] = member.target
+
+    def find(self, path: str) -> Brought | None:
+        """Return the file of that path, or the one that links lead to; None if there is none.
+
+        Raises:
+            ArchiveError: Links lead nowhere, or in circles.
+        """
+        for _ in range(_MAX_LINKS):
+            found = self._files.get(path)
+            if found is not None:
+                return found
+            target = self._links.get(path)
+            if target is None:
+                return None
+            if target not in self._files and target not in self._links:
+                raise ArchiveError(f"{path[:160]!a} is a link to {target[:160]!a}, which is not in the archive")
+            path = target
+        raise ArchiveError(f"more than {_MAX_LINKS} links lead from {path[:160]!a}")
+
+    def check_links(self) -> None:
+        """Make sure that every link leads to a file.
+
+        Raises:
+            ArchiveError: One does not.
+        """
+        for path in self._links:
+            self.find(path)
+
+    def add(self, data: bytes) -> tuple[str, int]:
+        """Add a document that the archive should have had; return its digest and size."""
+        digest = digest_of(data)
+        self._small[digest] = data
+        return digest, len(data)
+
+    async def document(self, descriptor: Descriptor, *, limit: int) -> bytes:
+        """Return a document; see `ImportContent`."""
+        data = self._small.get(descriptor.digest)
+        if data is None:
+            return await read_blob(self._leased, descriptor, limit=limit)
+        _check_size(descriptor, len(data))
+        return data
+
+    async def keep(self, descriptor: Descriptor, labels: Mapping[str, str] = NO_LABELS) -> None:
+        """Keep content; see `ImportContent`."""
+        data = self._small.get(descriptor.digest)
+        stored = self._stored.get(descriptor.digest)
+        if data is not None:
+            _check_size(descriptor, len(data))
+            await store_bytes(self._leased, data, descriptor.digest, labels)
+        elif stored is not None:
+            _check_size(descriptor, stored)
+            if labels:
+                await self._leased.content.update(descriptor.digest, labels)
+        else:
+            await keep_content(self._leased, descriptor.digest, descriptor.size, labels, source="the archive")
+
+    async def _read_document(self, reader: TarReader, member: Member) -> bytes:
+        if member.kind is not Kind.FILE:
+            raise ArchiveError(f"{member.path} is a {member.kind.value}", offset=member.offset)
+        return await reader.read(member.path, self._limits.json)
+
+    async def _take_file(self, reader: TarReader, member: Member) -> Brought:
+        promised = _digest_in(member.path)
+        if member.size <= SMALL and self._small_size + member.size <= MAX_SMALL:
+            data = await reader.read(member.path, SMALL)
+            return self._hold(data, promised, member)
+        start = b""
+
+        async def next_piece() -> memoryview:
+            nonlocal start
+            piece = await reader.chunk()
+            if len(start) < SNIFFED:
+                start += bytes(piece[:SNIFFED])
+            return piece
+
+        stored = await store_content(
+            self._leased,
+            Incoming(
+                next=next_piece,
+                size=member.size,
+                digest=promised,
+                source=f"{member.path[:160]!a} in the archive",
+                report=lambda taken: self._report(member.path, taken, member.size),
+            ),
+        )
+        self._report(member.path, member.size, member.size)
+        self._stored[stored.digest] = member.size
+        return Brought(digest=stored.digest, size=member.size, is_compressed=is_compressed(start))
+
+    def _hold(self, data: bytes, promised: str, member: Member) -> Brought:
+        digest = digest_of(data)
+        if promised not in {"", digest}:
+            raise DigestMismatchError(promised, digest, f"{member.path!a} in the archive")
+        if digest not in self._small:
+            self._small[digest] = data
+            self._small_size += len(data)
+        return Brought(digest=digest, size=len(data), is_compressed=is_compressed(data))
+
+
+class FolderContent:
+    """The blobs of a layout in a folder: what is asked for is read, and nothing else."""
+
+    def __init__(self, leased: Services, folder: LayoutFolder, report: ReportMember) -> None:
+        self._leased = leased
+        self._folder = folder
+        self._report = report
+
+    async def document(self, descriptor: Descriptor, *, limit: int) -> bytes:
+        """Return a document; see `ImportContent`."""
+        try:
+            file = await self._open(descriptor)
+        except NotFoundError:
+            return await read_blob(self._leased, descriptor, limit=limit)
+        data = await to_thread.run_sync(_read_and_close, file, limit)
+        _check_size(descriptor, len(data))
+        digest = digest_of(data)
+        if digest != descriptor.digest:
+            raise DigestMismatchError(descriptor.digest, digest, file.path)
+        return data
+
+    async def keep(self, descriptor: Descriptor, labels: Mapping[str, str] = NO_LABELS) -> None:
+        """Keep content; see `ImportContent`."""
+        try:
+            await keep_content(self._leased, descriptor.digest, descriptor.size, labels, source="the layout")
+        except NotFoundError:
+            await self._store(descriptor, labels)
+
+    async def _store(self, descriptor: Descriptor, labels: Mapping[str, str]) -> None:
+        try:
+            file = await self._open(descriptor)
+        except NotFoundError as error:
+            raise NotFoundError(f"{descriptor.digest} is neither in the layout nor in the content store") from error
+        try:
+            _check_size(descriptor, file.size)
+
+            async def next_piece() -> bytes:
+                return await to_thread.run_sync(file.read, CHUNK)
+
+            incoming = Incoming(
+                next=next_piece,
+                size=file.size,
+                digest=descriptor.digest,
+                source=file.path,
+                report=lambda taken: self._report(file.path, taken, file.size),
+            )
+            stored = await store_content(self._leased, incoming, labels=labels)
+        finally:
+            file.close()
+        if labels and not stored.is_new:  # somebody else was faster
+            await self._leased.content.update(descriptor.digest, labels)
+        self._report(file.path, file.size, file.size)
+
+    async def _open(self, descriptor: Descriptor) -> LayoutFile:
+        return await to_thread.run_sync(self._folder.open_blob, descriptor.digest)
+
+
+async def store_bytes(leased: Services, data: bytes, digest: str, labels: Mapping[str, str] = NO_LABELS) -> None:
+    """Write content into the store that is in hand, with labels, also where the store has it."""
+    pieces = [data]
+
+    async def next_piece() -> bytes:
+        return pieces.pop() if pieces else b""
+
+    stored = await store_content(leased, Incoming(next=next_piece, size=len(data), digest=digest), labels=labels)
+    if labels and not stored.is_new:
+        await leased.content.update(digest, labels)
+
+
+def _digest_in(path: str) -> str:
+    """Return the digest that a layout's path promises; empty where it promises none that the store checks."""
+    folder, _, encoded = path.rpartition("/")
+    is_hex = len(encoded) == _SHA256_LENGTH and not encoded.strip("0123456789abcdef")
+    return f"sha256:{encoded}" if folder == f"{BLOBS}/sha256" and is_hex else ""
+
+
+def _check_size(descriptor: Descriptor, size: int) -> None:
+    if descriptor.size > 0 and descriptor.size != size:
+        raise SizeMismatchError(f"{descriptor.digest} is said to have {descriptor.size} bytes and has {size}")
+
+
+def _read_and_close(file: LayoutFile, limit: int) -> bytes:
+    try:
+        data = b""
+        while len(data) <= limit and (more := file.read(limit + 1 - len(data))):
+            data += more
+    finally:
+        file.close()
+    if len(data) > limit:
+        raise ArchiveError(f"{file.path} has more than the {limit} bytes a document may have")
+    return data
