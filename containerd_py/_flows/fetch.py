@@ -67,11 +67,11 @@ async def fetch_blob(
 ) -> bool:
     """Fetch a blob unless it is there; return whether it had to be fetched. Only then it gets the labels.
 
-    Something that is kept from the garbage collection must name it: it is fetched outside of the lease. An ingest inside
-    would be collected with the lease of a pull that failed; this one stays for a day after its last writer (containerd),
-    and the next fetch goes on from there, also that of another client. Content that is not what it should be is thrown
-    away and fetched once more from the beginning: from the same host if a former attempt may have left the bad part,
-    else from the other hosts.
+    Something that is kept from the garbage collection must name it, for it is fetched outside of the lease. An ingest
+    inside would be collected with the lease of a pull that failed; this one stays for a day after its last writer
+    (containerd), and the next fetch goes on from there, also that of another client. Content that is not what it should
+    be is thrown away and fetched once more from the beginning: from the same host if a former attempt may have left the
+    bad part, else from the other hosts.
 
     Raises:
         DigestMismatchError: Every host sent something else.

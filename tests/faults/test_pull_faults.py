@@ -468,6 +468,23 @@ async def test_a_collection_in_the_middle_takes_nothing(client: Client, registry
         done.set()
 
 
+async def test_images_that_share_layers_are_unpacked_once(client: Client, registry: FaultyRegistry):
+    """Pulls of several images with common layers, at the same time, make each snapshot once and all succeed."""
+    common = [tar_layer(f"common{number}", 200_000, seed=number) for number in range(6)]
+    refs = []
+    for number in range(6):
+        registry.add_image([*common, tar_layer(f"own{number}", seed=100 + number)], tag=f"v{number}")
+        refs.append(registry.reference(f"library/test:v{number}"))
+    async with anyio.create_task_group() as group:
+        for ref in refs:
+            group.start_soon(lambda ref=ref: client.pull(ref, via="client"))
+    left = await left_in(client)
+    assert (len(left.images), len(left.snapshots), left.unfinished, left.leases) == (6, 12, 0, 0)
+    assert len(registry.blob_requests()) <= 6 + 6 + 6 * 2
+    for ref in refs:
+        await client.images.delete(ref, synchronous=True)
+
+
 async def test_content_deleted_behind_our_back_is_typed_and_heals(client: Client, registry: FaultyRegistry):
     """Content that somebody deletes between fetching and unpacking is NotFound, and the next pull heals it."""
     manifest = registry.add_image([tar_layer("a"), tar_layer("b", MiB, seed=1)])

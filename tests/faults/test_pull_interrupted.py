@@ -15,7 +15,7 @@ from tests.harness.cancel import Mode, Tally, sweep
 from tests.harness.leaks import assert_namespace_empty
 from tests.harness.registry import BLOBS, FaultyRegistry, open_registry
 from tests.harness.registry_actions import Stall
-from tests.integration.pulled import left_in
+from tests.integration.pulled import abort_ingests, left_in
 
 MiB = 1024 * 1024
 GC_SNAPSHOT = "containerd.io/gc.ref.snapshot.overlayfs"
@@ -35,12 +35,6 @@ async def delete(client: Client, name: str) -> None:
     except NotFoundError:
         throwaway = await client.leases.create("collects")
         await client.leases.delete(throwaway.id, synchronous=True)
-
-
-async def abort_all(client: Client) -> None:
-    """Throw away what is kept to be resumed."""
-    for status in await client.content.list_statuses():
-        await client.content.abort(status.ref)
 
 
 async def sweep_pull(client: Client, daemon, ref: str, via: str, every: int) -> Tally:
@@ -64,7 +58,7 @@ async def sweep_pull(client: Client, daemon, ref: str, via: str, every: int) -> 
             left = await left_in(client)
         assert left.unfinished == 0, outcome
         await delete(client, ref)
-        await abort_all(client)  # what a client-side pull has fetched is kept for the next one
+        await abort_ingests(client)  # what a client-side pull has fetched is kept for the next one
     await delete(client, ref)
     await assert_namespace_empty(daemon, client.namespace)
     return tally

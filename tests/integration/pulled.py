@@ -32,6 +32,12 @@ class Left:
         return attrs.evolve(self, snapshots=snapshots)
 
 
+async def abort_ingests(client: Client) -> None:
+    """Throw away what a pull that did not end well has kept for the next one."""
+    for status in await client.content.list_statuses():
+        await client.content.abort(status.ref)
+
+
 async def left_in(client: Client, *, snapshotter: str = "overlayfs") -> Left:
     """List everything there is in the client's namespace."""
     snapshots = await client.snapshotter(snapshotter).list()

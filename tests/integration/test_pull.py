@@ -12,7 +12,7 @@ from containerd_py.errors import InvalidArgumentError, NotFoundError, NotSupport
 from containerd_py.labels import DEFAULT_SNAPSHOTTER
 from containerd_py.remotes.registry import Registry
 from tests.conftest import Ctr, SeededImages
-from tests.integration.pulled import Left, left_in
+from tests.integration.pulled import Left, abort_ingests, left_in
 
 CtrPull = Callable[[str], Awaitable[str]]
 NOTHING = Left(images={}, content={}, snapshots={}, leases=0, ingests=0, unfinished=0)
@@ -130,6 +130,7 @@ async def test_leaving_early_cancels_and_leaves_nothing(client: Client, large_im
     assert pull.ref == large_image
     left = await left_in(client)
     assert (left.images, left.leases, left.unfinished) == ({}, 0, 0)
+    await abort_ingests(client)
 
 
 @pytest.mark.parametrize("via", ["client", "auto"])
@@ -163,6 +164,7 @@ async def test_the_blocks_own_error_passes(client: Client, large_image: str):
             raise error
     assert caught.value is error
     assert (await left_in(client)).leases == 0
+    await abort_ingests(client)
 
 
 async def test_a_missing_platform_is_told_with_those_there_are(client: Client, seeded_images: SeededImages):

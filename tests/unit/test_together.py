@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import anyio
 import pytest
 
-from containerd_py._flows.together import working_together
+from containerd_py._flows.together import Workers, working_together
 
 
 async def fail(error: Exception) -> None:
@@ -45,6 +47,50 @@ async def test_later_failures_become_notes() -> None:
             await anyio.wait_all_tasks_blocked()
             group.start_soon(fail, KeyError("first"))
     assert any("late" in note for note in caught.value.__notes__)
+
+
+async def test_a_native_cancellation_stays_counted() -> None:
+    """However groups are nested in the workers, `Task.cancel` of the task around them is counted once at the end."""
+
+    async def slow_to_end() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.01)
+
+    async def nested() -> None:
+        async with anyio.create_task_group() as inner:
+            inner.start_soon(slow_to_end)
+            await anyio.sleep_forever()
+
+    async def flow() -> None:
+        async with working_together() as group:
+            group.start_soon(nested)
+            await anyio.sleep_forever()
+
+    task = asyncio.get_running_loop().create_task(flow())
+    await anyio.wait_all_tasks_blocked()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert task.cancelling() == 1
+
+
+async def test_workers_begun_while_all_end_end_too() -> None:
+    """A worker that begins another one while it is being cancelled keeps nobody waiting."""
+
+    async def begins_another(group: Workers) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            group.start_soon(anyio.sleep_forever)
+
+    with anyio.fail_after(5):
+        async with working_together() as group:
+            group.start_soon(begins_another, group)
+            await anyio.wait_all_tasks_blocked()
+            await group.end()
 
 
 async def test_cancellation_passes() -> None:
