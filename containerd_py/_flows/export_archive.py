@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from containerd_py._flows.export_plan import ExportOptions, ExportPlan, NamedImage, plan_export
+from containerd_py._flows.export_plan import ExportPlan, ExportScope, NamedImage, plan_export
 from containerd_py._flows.leasing import hold_lease
 from containerd_py.archives.documents import BLOBS, DOCKER_FILE, INDEX_FILE, LAYOUT, LAYOUT_FILE, blob_path
 from containerd_py.archives.image_writers import ImageWriter
@@ -19,7 +19,7 @@ from containerd_py.types import Descriptor
 async def export_archive(
     services: Services,
     images: list[NamedImage],
-    options: ExportOptions,
+    scope: ExportScope,
     writer: ImageWriter,
     *,
     docker_manifest: bool,
@@ -33,7 +33,7 @@ async def export_archive(
     """
     async with hold_lease(services) as leased:
         await _keep(leased, images)
-        plan = await plan_export(leased, images, options)
+        plan = await plan_export(leased, images, scope)
         await _write(leased, plan, writer, docker_manifest=docker_manifest)
 
 

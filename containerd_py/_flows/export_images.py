@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
-from typing import Final, Self, get_args
+from typing import Final, Self, TypedDict, Unpack, get_args
 
 import anyio
 import attrs
@@ -14,16 +14,16 @@ from anyio import to_thread
 
 from containerd_py._flows.defaults import chosen_platform
 from containerd_py._flows.export_archive import export_archive
-from containerd_py._flows.export_plan import ExportOptions, NamedImage
+from containerd_py._flows.export_plan import ExportScope, NamedImage
 from containerd_py._flows.import_options import ArchiveVia
 from containerd_py._flows.load_image import find_record
 from containerd_py._flows.together import working_together
 from containerd_py._flows.transfer_export import export_by_transfer
-from containerd_py.archives.compression import Compression
 from containerd_py.archives.image_writers import ImageWriter, open_folder, open_tar
 from containerd_py.archives.sinks import ByteSink, open_file_sink
 from containerd_py.errors import InvalidArgumentError
 from containerd_py.image import Image
+from containerd_py.oci.media_type_families import COMPRESSIONS, Compression
 from containerd_py.services.bundle import Services
 from containerd_py.types import Platform
 
@@ -31,7 +31,18 @@ ExportNames = str | Image | Iterable[str | Image]
 Destination = str | os.PathLike[str] | ByteSink
 
 _VIAS: Final = get_args(ArchiveVia)
-_COMPRESSIONS: Final = get_args(Compression)
+
+
+class ExportOptions(TypedDict, total=False):
+    """The options of an export, by keyword."""
+
+    platform: Platform | str | None
+    all_platforms: bool
+    skip_missing: bool
+    skip_non_distributable: bool
+    docker_manifest: bool
+    compression: Compression
+    via: ArchiveVia
 
 
 @attrs.frozen(kw_only=True)
@@ -47,14 +58,16 @@ class ExportWish:
     via: ArchiveVia = "auto"
 
     def __attrs_post_init__(self) -> None:
-        for name, value, allowed in (("via", self.via, _VIAS), ("compression", self.compression, _COMPRESSIONS)):
+        for name, value, allowed in (("via", self.via, _VIAS), ("compression", self.compression, COMPRESSIONS)):
             if value not in allowed:
                 raise InvalidArgumentError(f"{name}={value!r}: say one of {', '.join(allowed)}")
         if self.all_platforms and self.platform is not None:
             raise InvalidArgumentError("all_platforms leaves no platform to choose: give one or the other")
 
 
-async def export_images(services: Services, names: ExportNames, destination: Destination, wish: ExportWish) -> None:
+async def export_images(
+    services: Services, names: ExportNames, destination: Destination, **options: Unpack[ExportOptions]
+) -> None:
     """Write images into an archive, or a folder, as an OCI image layout; the same images give the same bytes.
 
     Raises:
@@ -63,8 +76,12 @@ async def export_images(services: Services, names: ExportNames, destination: Des
         AlreadyExistsError: The folder is there, and not empty.
         OSError: The file or folder cannot be written.
     """
+    await _export(services, names, destination, ExportWish(**options))
+
+
+async def _export(services: Services, names: ExportNames, destination: Destination, wish: ExportWish) -> None:
     images = await _find(services, names)
-    options = ExportOptions(
+    scope = ExportScope(
         platform=await chosen_platform(services, wish.platform),
         all_platforms=wish.all_platforms,
         skip_missing=wish.skip_missing,
@@ -73,7 +90,7 @@ async def export_images(services: Services, names: ExportNames, destination: Des
     # "auto" is us: the daemon's own export knows fewer of the options, and its streams are slower.
     export = export_by_transfer if wish.via == "transfer" else export_archive
     async with _open_writer(destination, wish.compression) as (writer, is_folder):
-        await export(services, images, options, writer, docker_manifest=wish.docker_manifest and not is_folder)
+        await export(services, images, scope, writer, docker_manifest=wish.docker_manifest and not is_folder)
 
 
 class Export:
@@ -101,7 +118,7 @@ class Export:
         """Make it; for `open_export` alone."""
         async with self._send:
             try:
-                await export_images(self._services, self._names, self._send, self._wish)
+                await _export(self._services, self._names, self._send, self._wish)
             except Exception as error:  # noqa: BLE001  # raised where the bytes are read, or at the end of the block
                 self._failure = error
 
@@ -117,13 +134,15 @@ class Export:
 
 
 @asynccontextmanager
-async def open_export(services: Services, names: ExportNames, wish: ExportWish) -> AsyncIterator[Export]:
+async def open_export(
+    services: Services, names: ExportNames, **options: Unpack[ExportOptions]
+) -> AsyncIterator[Export]:
     """Lend an iterator over an archive's bytes while it is made; leaving the block early cancels the export.
 
     Raises:
         Exception: What `export_images` raises, out of the iteration; at the end of the block if nobody read it.
     """
-    export = Export(services, names, wish)
+    export = Export(services, names, ExportWish(**options))
     with closing(export):
         async with working_together() as group:
             group.start_soon(export.run)

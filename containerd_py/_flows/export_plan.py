@@ -31,7 +31,7 @@ from containerd_py.types import Descriptor, Platform
 
 
 @attrs.frozen(kw_only=True)
-class ExportOptions:
+class ExportScope:
     """What of the images is wanted."""
 
     platform: Platform
@@ -57,7 +57,7 @@ class ExportPlan:
     docker_manifest: bytes
 
 
-async def plan_export(services: Services, images: Iterable[NamedImage], options: ExportOptions) -> ExportPlan:
+async def plan_export(services: Services, images: Iterable[NamedImage], scope: ExportScope) -> ExportPlan:
     """Find out what goes into an archive of these images.
 
     Raises:
@@ -65,7 +65,7 @@ async def plan_export(services: Services, images: Iterable[NamedImage], options:
         DataLossError: A document or a blob is not what its descriptor says.
         InvalidArgumentError: An image is malformed, or is none.
     """
-    planning = _Planning(services, options)
+    planning = _Planning(services, scope)
     targets: list[Descriptor] = []
     docker: dict[str, DockerImage] = {}  # by digest of the manifest, so that a manifest with two names comes once
     for image in images:
@@ -104,10 +104,10 @@ async def _add_docker_image(planning: _Planning, docker: dict[str, DockerImage],
 class _Planning:
     """Collects what images consist of; each piece of content is looked at once."""
 
-    def __init__(self, services: Services, options: ExportOptions) -> None:
+    def __init__(self, services: Services, scope: ExportScope) -> None:
         self.services = services
         self.blobs: dict[str, Descriptor] = {}
-        self._options = options
+        self._scope = scope
         self._lacking: set[str] = set()  # manifests here that lack something
         self._seen: set[str] = set()
 
@@ -122,7 +122,7 @@ class _Planning:
     async def docker_manifest(self, target: Descriptor) -> Descriptor | None:
         """Return the manifest that Docker would take for the image; None if it is not exported whole."""
         try:
-            found = (await find_manifest(self.services, target, self._options.platform)).descriptor
+            found = (await find_manifest(self.services, target, self._scope.platform)).descriptor
         except NotFoundError:
             return None  # a missing one that is wanted has been told already
         is_whole = found.digest in self.blobs and found.digest not in self._lacking
@@ -147,7 +147,7 @@ class _Planning:
         try:
             children = (await read_index(self.services, descriptor)).manifests
         except NotFoundError:
-            if depth and self._options.skip_missing:
+            if depth and self._scope.skip_missing:
                 return
             raise
         await self._add_blob(descriptor)
@@ -158,12 +158,12 @@ class _Planning:
         try:
             manifest = await read_manifest(self.services, descriptor)
         except NotFoundError:
-            if self._options.skip_missing:
+            if self._scope.skip_missing:
                 return
             raise
         await self._add_blob(descriptor)
         children = [child for child in (manifest.config, *manifest.layers) if not self._is_skipped(child)]
-        if self._options.skip_missing and not await self._are_here(children):
+        if self._scope.skip_missing and not await self._are_here(children):
             self._lacking.add(descriptor.digest)
             return
         for child in children:
@@ -171,21 +171,21 @@ class _Planning:
 
     def _wanted(self, index: Descriptor, name: str, children: Sequence[Descriptor]) -> Sequence[Descriptor]:
         """Return the children for just the platform, else for the one that suits it best; those that name none too."""
-        if self._options.all_platforms:
+        if self._scope.all_platforms:
             return children
-        strict = platforms.only_strict(self._options.platform)
+        strict = platforms.only_strict(self._scope.platform)
         nameless = [child for child in children if child.platform is None]
         named = [child for child in children if child.platform is not None]
         suiting = [child for child in named if strict.matches(child.platform)]
         if not suiting:
             suiting = [
-                child for child in choose(named, platforms.only(self._options.platform)) if child.platform is not None
+                child for child in choose(named, platforms.only(self._scope.platform)) if child.platform is not None
             ][:1]
         if not suiting and not nameless:
             present = [child.platform for child in named if child.platform is not None]
             raise no_such_platform(
                 f"{name} ({index.digest})",
-                self._options.platform,
+                self._scope.platform,
                 [platform for platform in present if not is_attestation_platform(platform)],
             )
         return [child for child in children if child in suiting or child in nameless]
@@ -207,4 +207,4 @@ class _Planning:
         self.blobs[descriptor.digest] = attrs.evolve(descriptor, size=info.size)
 
     def _is_skipped(self, descriptor: Descriptor) -> bool:
-        return self._options.skip_non_distributable and is_nondistributable(descriptor.media_type)
+        return self._scope.skip_non_distributable and is_nondistributable(descriptor.media_type)

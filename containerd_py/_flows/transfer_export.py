@@ -14,7 +14,7 @@ from typing import Final
 import anyio
 
 from containerd_py import platforms
-from containerd_py._flows.export_plan import ExportOptions, NamedImage
+from containerd_py._flows.export_plan import ExportScope, NamedImage
 from containerd_py._flows.leasing import hold_lease
 from containerd_py._flows.together import working_together
 from containerd_py._flows.transfer_archives import stream_id, transfer_archive
@@ -35,7 +35,7 @@ _STALL_BOUND: Final = 10.0  # seconds that the rest may take to arrive once the 
 async def export_by_transfer(
     services: Services,
     images: list[NamedImage],
-    options: ExportOptions,
+    scope: ExportScope,
     writer: ImageWriter,
     *,
     docker_manifest: bool,
@@ -48,7 +48,7 @@ async def export_by_transfer(
         NotFoundError: Content is missing, or an image has nothing for the platform.
         DataLossError: What arrived is not what the daemon meant to send.
     """
-    if options.skip_missing:
+    if scope.skip_missing:
         raise InvalidArgumentError('a daemon that exports itself knows no skip_missing: export via="client"')
     archive_id = stream_id("export")
     source = ImageStoreEndpoint(
@@ -56,10 +56,10 @@ async def export_by_transfer(
     )
     destination = ExportStreamEndpoint(
         stream=archive_id,
-        platforms=platforms.only(options.platform).platforms or (),
-        all_platforms=options.all_platforms,
+        platforms=platforms.only(scope.platform).platforms or (),
+        all_platforms=scope.all_platforms,
         skip_compatibility_manifest=not docker_manifest,
-        skip_non_distributable=options.skip_non_distributable,
+        skip_non_distributable=scope.skip_non_distributable,
     )
     async with (
         hold_lease(services) as leased,

@@ -9,19 +9,18 @@ from __future__ import annotations
 import sys
 import zlib
 from collections.abc import AsyncIterator, Callable
-from typing import Final, Literal, Protocol, Self
+from typing import Final, Protocol, Self
 
 from anyio import to_thread
 
 from containerd_py.archives.limits import DEFAULT_LIMITS, ArchiveLimits
 from containerd_py.errors import ArchiveError
+from containerd_py.oci.media_type_families import Compression
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
-
-Compression = Literal["none", "gzip", "zstd"]
 
 GZIP_LEVEL: Final = 6
 ZSTD_LEVEL: Final = 3

@@ -14,7 +14,6 @@ from typing import Protocol
 
 from anyio import to_thread
 
-from containerd_py.archives.compression import Compression
 from containerd_py.archives.sinks import (
     ByteSink,
     CompressingSink,
@@ -24,6 +23,7 @@ from containerd_py.archives.sinks import (
 )
 from containerd_py.archives.tar_writer import END, file_header, folder_header, padding
 from containerd_py.errors import AlreadyExistsError
+from containerd_py.oci.media_type_families import Compression
 
 
 class ImageWriter(Protocol):

@@ -16,8 +16,9 @@ from typing import Protocol
 
 from anyio import to_thread
 
-from containerd_py.archives.compression import Compression, Compressor
+from containerd_py.archives.compression import Compressor
 from containerd_py.errors import InvalidArgumentError
+from containerd_py.oci.media_type_families import Compression
 
 
 class ByteSink(Protocol):
