@@ -82,6 +82,8 @@ from containerd_py.process import Process
 from containerd_py.progress import Progress
 from containerd_py.references import Reference
 from containerd_py.remotes.credentials import Credential
+from containerd_py.remotes.docker_config import DockerConfig
+from containerd_py.remotes.limits import RegistryLimits
 from containerd_py.remotes.registry import Registry
 from containerd_py.remotes.secret import Secret
 from containerd_py.services.bundle import Services
@@ -169,6 +171,7 @@ __all__ = [
     "Descriptor",
     "DigestMismatchError",
     "DirectoryLayer",
+    "DockerConfig",
     "Envelope",
     "Event",
     "EventsGap",
@@ -227,6 +230,7 @@ __all__ = [
     "RegistryConnectError",
     "RegistryDisconnectedError",
     "RegistryError",
+    "RegistryLimits",
     "RegistryNotFoundError",
     "RegistryPermissionError",
     "RegistryRateLimitedError",

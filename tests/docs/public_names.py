@@ -20,15 +20,18 @@ documentation; `help(name)` has the rest. This page is written by `python -m tes
 """
 AREAS: Final = {
     "Connection": "connect Client Services Version",
-    "Images": """Pull Progress Image ImageRecord ImageUsage HistoryEntry Registry Credential Secret Reference Descriptor
-        Platform""",
+    "Images": """Pull Progress Image ImageRecord ImageUsage ImageCheck ImageDetails Manifest ImageConfig History
+        HistoryEntry PruneReport Reference Descriptor Platform""",
+    "Making images": "LayerSource DirectoryLayer TarLayer RunLayer ConfigChanges",
+    "Registries": "Registry RegistryLimits Credential DockerConfig Secret",
     "Containers": "Container ContainerRecord Runtime CompletedProcess deleting Deletable for_each",
     "Tasks and processes": """Task Process ExitStatus ProcessStatus ProcessInfo TaskState Metrics CpuMetrics
         MemoryMetrics PidsMetrics IoMetrics""",
     "Input and output": "open_fifos attach_fifos open_inherited FifoIO IOConfig NULL_IO log_file log_binary log_uri",
     "A daemon of one's own": "open_daemon Daemon",
     "Values of services": """ContentInfo IngestStatus Lease LeaseResource LEASE_LIFETIME Namespace SnapshotInfo
-        SnapshotKind Usage Mount Plugin PluginInfo ServerInfo Timestamp TypedValue""",
+        SnapshotKind SnapshotterInfo UnusedSnapshot CleanupReport Usage Mount Plugin PluginInfo ServerInfo Timestamp
+        TypedValue""",
     "Events": "Envelope Event EventsGap",
 }
 WITH_MEMBERS: Final = frozenset(
@@ -37,12 +40,11 @@ WITH_MEMBERS: Final = frozenset(
 CONSTANTS: Final = {  # constants and aliases have no documentation of their own
     "NULL_IO": "I/O to and from /dev/null.",
     "LEASE_LIFETIME": "How long a lease lives unless it is told otherwise: 24 hours.",
+    "LayerSource": "What a layer may be made of: a `DirectoryLayer`, a `TarLayer`, a `RunLayer`.",
     "Event": "What an envelope holds: a class per type of event, `EventsGap`, or `TypedValue` of an unknown type.",
 }
 MODULES: Final = {
     "containerd_py.console": "PullBars",
-    "containerd_py.remotes.docker_config": "DockerConfig",
-    "containerd_py.remotes.limits": "RegistryLimits",
     "containerd_py.testing.registry": "open_registry LocalRegistry",
     "containerd_py.testing.images": "busybox_layout ImageLayout ImageOptions",
     "containerd_py.testing.layers": "LayerFile random_layers",

@@ -49,10 +49,10 @@ def test_links_lead_somewhere(page: Path):
 
 
 def test_pages_are_reachable():
-    """Every page is linked from the index of the documentation, decisions apart, which are listed by their folder."""
+    """Every page is linked from the index of the documentation; decisions may wait to be listed there."""
     index = ROOT / "docs" / "README.md"
     linked = {(index.parent / target).resolve() for target in links_of(index)}
-    pages = {page for page in PAGES if page not in (index, ROOT / "README.md")}
+    pages = {page for page in PAGES if page not in (index, ROOT / "README.md") and page.parent.name != "adr"}
     assert sorted(map(_name, pages - linked)) == []
 
 
