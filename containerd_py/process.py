@@ -10,7 +10,6 @@ import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream
 
 from containerd_py._flows.exits import ExitWatch, wait_for_exit, watch_exit
-from containerd_py.oci.signals import parse_signal
 from containerd_py._flows.undoing import settled
 from containerd_py.cio.config import NULL_IO, IOConfig
 from containerd_py.errors import (
@@ -20,6 +19,7 @@ from containerd_py.errors import (
     TaskLostError,
     UnknownError,
 )
+from containerd_py.oci.signals import parse_signal
 from containerd_py.services.bundle import Services
 from containerd_py.services.tasks import ExitStatus, ProcessStatus, TaskState
 

@@ -11,8 +11,8 @@ from containerd_py.errors import ContainerdError, FailedPreconditionError, Inval
 from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainerRecord
 from containerd_py.task import Task
-from containerd_py.typeurl import TypedValue
 from containerd_py.types import Descriptor, Mount
+from containerd_py.typeurl import TypedValue
 
 
 async def create_task(

@@ -9,9 +9,9 @@ from typing import Final
 import anyio
 import attrs
 
-from containerd_py.oci.signals import parse_signal
 from containerd_py.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, StopTimeoutError
 from containerd_py.labels import STOP_SIGNAL
+from containerd_py.oci.signals import parse_signal
 from containerd_py.process import KILL_BOUND, Process
 from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainerRecord

@@ -18,5 +18,4 @@ async def look_up_user(user: str, mounts: Sequence[Mount]) -> User:
         InvalidArgumentError: It is no user, or a number out of range.
         NotFoundError: There is no such user or group.
     """
-
     return await to_thread.run_sync(lambda: resolve_user(user, open_rootfs(mounts)))

@@ -104,8 +104,8 @@ class ImagesService:
     ) -> ImageRecord:
         """Change a record (Images.Update).
 
-        Without `fields`, target and labels are replaced. Fields: `target`, `labels`, `labels.KEY` (an empty value removes
-        it), `annotations`.
+        Without `fields`, target and labels are replaced. Fields: `target`, `labels`, `labels.KEY` (an empty value
+        removes it), `annotations`.
 
         Raises:
             NotFoundError: There is no image of that name.

@@ -19,8 +19,8 @@ from containerd_py._generated.io.containerd.cgroups.v2 import Metrics as Metrics
 from containerd_py._generated.io.containerd.cgroups.v2 import PidsStat as PidsStat2
 from containerd_py.errors import NotFoundError
 from containerd_py.services.tasks import MetricSample
-from containerd_py.typeurl import TypedValue
 from containerd_py.types import Timestamp
+from containerd_py.typeurl import TypedValue
 
 CGROUP1_METRICS: Final = "io.containerd.cgroups.v1.Metrics"
 CGROUP2_METRICS: Final = "io.containerd.cgroups.v2.Metrics"

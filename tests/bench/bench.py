@@ -6,15 +6,15 @@ import argparse
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
 import attrs
 import grpclib.client
 
-from containerd_py import Client, connect, open_daemon, open_fifos
+from containerd_py import Client, connect, for_each, open_daemon, open_fifos
 from containerd_py._generated.containerd.services.containers.v1 import ContainersStub, ListContainersRequest
 from containerd_py._generated.containerd.services.content.v1 import ContentStub, ReadContentRequest
 from containerd_py._generated.containerd.services.version.v1 import VersionStub
@@ -30,6 +30,7 @@ from tests.bench.measuring import Comparison, compare
 DAEMONS = Path(__file__).parents[2] / ".cache" / "daemons"
 MIB = 2**20
 NAMESPACE = "bench"
+Call = Callable[[], Awaitable[object]]
 
 
 @attrs.frozen
@@ -71,34 +72,20 @@ async def unary(bench: Bench) -> Comparison:
     """200 Version calls, one after the other and 50 at once."""
     stock = VersionStub(bench.stock, metadata=bench.metadata)
 
-    async def many(call: object) -> None:
-        async with anyio.create_task_group() as group:
-            for _ in range(50):
-                group.start_soon(call)  # type: ignore[arg-type]
-
-    async def ours_in_turn() -> None:
+    async def in_turn(call: Call) -> None:
         for _ in range(200):
-            await bench.client.version()
+            await call()
 
-    async def stock_in_turn() -> None:
-        for _ in range(200):
-            await stock.version()
-
-    async def ours_at_once() -> None:
-        for _ in range(4):
-            await many(bench.client.version)
-
-    async def stock_at_once() -> None:
-        for _ in range(4):
-            await many(stock.version)
+    async def at_once(call: Call) -> None:
+        await for_each(range(200), lambda _: call(), limit=50)
 
     return await compare(
         "unary: 200 Version calls",
         {
-            "containerd_py in turn": ours_in_turn,
-            "stock grpclib in turn": stock_in_turn,
-            "containerd_py 50 at once": ours_at_once,
-            "stock grpclib 50 at once": stock_at_once,
+            "containerd_py in turn": lambda: in_turn(bench.client.version),
+            "stock grpclib in turn": lambda: in_turn(stock.version),
+            "containerd_py 50 at once": lambda: at_once(bench.client.version),
+            "stock grpclib 50 at once": lambda: at_once(stock.version),
         },
         baseline="stock grpclib in turn",
         runs=bench.runs,
@@ -152,10 +139,8 @@ async def content(bench: Bench) -> list[Comparison]:
     client = bench.client
 
     async def reset() -> None:
-        try:
+        with suppress(NotFoundError):
             await client.content.delete(digest)
-        except NotFoundError:
-            pass
         await bench.collect()
 
     async def write() -> None:
@@ -286,7 +271,7 @@ async def fifo(bench: Bench) -> Comparison:
 
     async def bare() -> None:
         async with open_fifos(stdin=False, stderr=False) as io:
-            with open(io.config.stdout, "wb") as sink:  # noqa: ASYNC230
+            with Path(io.config.stdout).open("wb") as sink:
                 process = await anyio.open_process(
                     ["dd", "if=/dev/zero", "bs=1M", "count=1024"], stdout=sink, stderr=-3
                 )

@@ -1,4 +1,4 @@
-"""Comparing ways to do the same job: interleaved runs, medians, ratios. Absolute times are noise on a shared machine."""
+"""Comparing ways to do the same job: interleaved runs, medians, ratios. Absolute times are noise."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def every(request: pytest.FixtureRequest) -> int:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("flow_name", ["create_container", "run", "exec", "connect"])
-async def test_cancelled_anywhere_nothing_is_left(client: Client, busybox: Image, flow_name: str, every: int, daemon):
+async def test_cancelled_anywhere_nothing_is_left(client: Client, busybox: Image, flow_name, every: int, daemon):
     """Cancelled at any suspension point, in any way, a flow leaves nothing and the same flow then succeeds."""
 
     async def create_container() -> None:

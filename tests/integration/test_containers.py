@@ -78,12 +78,14 @@ async def test_labels_and_updates(client: Client, busybox: Image):
 
 async def test_a_container_with_a_task_is_not_deleted(client: Client, busybox: Image):
     """A task, even one that has ended, keeps its container from being deleted."""
-    async with deleting(await client.create_container(image=busybox, args=["/bin/true"])) as container:
-        async with deleting(await container.create_task()) as task:
-            await task.start()
-            await task.wait()
-            with pytest.raises(FailedPreconditionError, match="task"):
-                await container.delete()
+    async with (
+        deleting(await client.create_container(image=busybox, args=["/bin/true"])) as container,
+        deleting(await container.create_task()) as task,
+    ):
+        await task.start()
+        await task.wait()
+        with pytest.raises(FailedPreconditionError, match="task"):
+            await container.delete()
 
 
 async def test_a_task_goes_through_its_states(client: Client, busybox: Image):

@@ -3,6 +3,7 @@
 import hashlib
 import signal
 import time
+from pathlib import Path
 
 import anyio
 import pytest
@@ -169,7 +170,7 @@ async def test_options_reach_the_process(client: Client, busybox: Image):
         busybox,
         ["/bin/sh", "-c", script],
         env=["WORD=hello"],
-        cwd="/tmp",  # noqa: S108
+        cwd="/tmp",
         user="1234:5678",
         read_only=True,
         mounts=[
@@ -197,8 +198,7 @@ async def test_the_host_network_is_shared_when_asked(client: Client, busybox: Im
     """network="host" shows the host's interfaces, the default shows none but loopback."""
     alone = await client.run(busybox, ["/bin/sh", "-c", "ls /sys/class/net"])
     assert alone.stdout.split() == [b"lo"]
-    with open("/proc/net/dev") as table:  # noqa: ASYNC230
-        count = len(table.readlines()) - 2
+    count = len(Path("/proc/net/dev").read_text().splitlines()) - 2
     shared = await client.run(busybox, ["/bin/sh", "-c", "tail -n +3 /proc/net/dev | wc -l"], network="host")
     assert int(shared.stdout) == count
 
