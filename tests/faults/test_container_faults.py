@@ -71,7 +71,7 @@ async def test_cancelled_anywhere_nothing_is_left(client: Client, busybox: Image
 
 
 async def test_a_daemon_killed_in_mid_run_is_a_typed_error(own_daemon, namespace: str, seeded_images, daemon_line: str):
-    """SIGKILL of the daemon in the middle of runs: each ends with a typed error or its result, and the next succeeds."""
+    """The daemon dies amid runs: each ends with its result or a typed error; the next succeeds."""
     async with connect(own_daemon.address, namespace=namespace) as client:
         image = await client.pull(seeded_images.busybox, via="client")
         outcomes: list[object] = []
