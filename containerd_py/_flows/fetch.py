@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from containerd_py._flows.content_labels import ingest_ref
+from containerd_py._flows.exclusive import exclusively
 from containerd_py._flows.undoing import tidy
 from containerd_py.errors import (
     AlreadyExistsError,
@@ -149,7 +150,10 @@ async def _ingest(
         raise InvalidArgumentError(f"{descriptor.digest} is said to have {descriptor.size} bytes: nothing to fetch")
     ref = ingest_ref(descriptor)
     try:
-        async with services.content.open_writer(ref, total=descriptor.size, expected=descriptor.digest) as writer:
+        async with (
+            exclusively(services.connection, services.namespace, ref),
+            services.content.open_writer(ref, total=descriptor.size, expected=descriptor.digest) as writer,
+        ):
             if writer.offset > descriptor.size:
                 await writer.truncate()
             try:

@@ -16,6 +16,7 @@ from typing import Final
 import attrs
 
 from containerd_py._flows.content_labels import snapshot_labels, snapshot_ref_label
+from containerd_py._flows.exclusive import exclusively
 from containerd_py._flows.image_content import ImageContent, read_image
 from containerd_py._flows.leasing import hold_lease
 from containerd_py._flows.prepare_snapshot import prepare_snapshot
@@ -149,8 +150,9 @@ class _Unpacking:
         self._report = report
 
     async def run(self) -> None:
+        connection, place = self._leased.connection, (self._leased.namespace, self._snapshots.snapshotter)
         for _ in range(PREPARE_TRIES):
-            async with undoing(self._leased.connection) as undo:
+            async with exclusively(connection, *place, self._layer.chain_id), undoing(connection) as undo:
                 if await self._attempt(undo):
                     return
         raise UnpackError(
