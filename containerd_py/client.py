@@ -689,6 +689,7 @@ class Client:
         *,
         input: Input | None = None,  # noqa: A002
         check: bool = True,
+        terminal: bool = False,
         capture_limit: int | None = None,
         policy: Policy = "missing",
         registry: Registry | None = None,
@@ -697,7 +698,8 @@ class Client:
         """Run a command in a new container to its end, remove the container, and return exit code and output.
 
         `input` is what the command reads, bytes or an async iterable of them. `capture_limit` bounds what is kept of
-        each output, in bytes; the rest is read and dropped. The other options are those of `create_container`.
+        each output, in bytes; the rest is read and dropped. With `terminal` all output is in `stdout`. The
+        other options are those of `create_container`.
 
         Raises:
             ProcessExitError: The exit code is not zero and `check` is True; the error has the output.
@@ -708,6 +710,7 @@ class Client:
             args,
             input=input,
             check=check,
+            terminal=terminal,
             capture_limit=capture_limit,
             policy=policy,
             registry=registry,

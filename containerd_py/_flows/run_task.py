@@ -54,6 +54,7 @@ async def run(
     *,
     input: Input | None = None,  # noqa: A002
     check: bool = True,
+    terminal: bool = False,
     capture_limit: int | None = None,
     policy: Policy = "missing",
     registry: Registry | None = None,
@@ -61,7 +62,14 @@ async def run(
 ) -> CompletedProcess:
     """Run a command in a new container to its end, remove the container, return exit code and output."""
     async with open_run(
-        services, image, args, stdin=input is not None, policy=policy, registry=registry, **options
+        services,
+        image,
+        args,
+        stdin=input is not None,
+        terminal=terminal,
+        policy=policy,
+        registry=registry,
+        **options,
     ) as task:
         completed = await complete(task, input=input, capture_limit=capture_limit)
     if check:

@@ -192,6 +192,9 @@ async def test_a_terminal_is_one(client: Client, busybox: Image):
         out = b"".join([chunk async for chunk in task.stdout])
     assert out.startswith(b"/dev/")
     assert out.endswith(b"\r\n")
+    completed = await client.run(busybox, ["/bin/sh", "-c", "tty; echo err >&2"], terminal=True)
+    assert completed.stdout.startswith(b"/dev/")
+    assert (completed.stdout.endswith(b"err\r\n"), completed.stderr) == (True, b"")
 
 
 async def test_the_host_network_is_shared_when_asked(client: Client, busybox: Image):

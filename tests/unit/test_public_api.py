@@ -20,6 +20,7 @@ import containerd_py
 from containerd_py import Client, Container, Image, Process, Task
 from containerd_py._flows.create_container import ContainerOptions
 from containerd_py.oci import spec_options
+from containerd_py.services import bundle
 from containerd_py.services.bundle import Services
 
 # One call a line: `await` a coroutine, `lend` an asynchronous context manager, else a plain call. What is here is
@@ -75,7 +76,7 @@ await Container.create_task(*, io=NULL_IO, checkpoint=None)
 await Container.load_task(io=None)
 lend deleting(thing)
 
-await Client.run(image_or_ref, args=None, *, input=None, check=True, policy="missing", **options)
+await Client.run(image_or_ref, args=None, *, input=None, check=True, terminal=False, policy="missing", **options)
 lend Client.open_run(image_or_ref, args=None, *, stdin=False, terminal=False, **options)
 
 await Task.start()
@@ -102,8 +103,11 @@ await Process.status()
 await Process.delete(*, force=False)
 
 lend open_fifos(*, stdin=True, stdout=True, stderr=True, terminal=False)
+lend open_inherited()
+lend attach_fifos(config)
 log_file(path)
 log_uri(uri)
+lend EventsService.subscribe(*filters)
 await for_each(items, fn, *, limit=10)
 ProcessExitError(exit_code, stdout=b"", stderr=b"", command="process")
 """
@@ -175,7 +179,7 @@ def _lines() -> list[str]:
 
 def _find(path: str) -> typing.Any:
     name, *rest = path.split(".")
-    found = getattr(containerd_py, name)
+    found = getattr(containerd_py, name, None) or getattr(bundle, name)  # services are found by way of the client
     for part in rest:
         found = getattr(found, part)
     return found
