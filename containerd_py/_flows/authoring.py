@@ -19,7 +19,7 @@ from containerd_py._flows.fetch import fetch_document
 from containerd_py._flows.undoing import undoing
 from containerd_py.archives import compression as archive_compression
 from containerd_py.archives.limits import ArchiveLimits
-from containerd_py.errors import AlreadyExistsError, ArchiveError
+from containerd_py.errors import AlreadyExistsError, ArchiveError, DigestMismatchError
 from containerd_py.labels import UNCOMPRESSED
 from containerd_py.oci.digests import digest_of
 from containerd_py.oci.image_documents import dump_document
@@ -72,7 +72,10 @@ async def write_layer(leased: Services, tar: ByteStream, *, compression: Compres
                 except Exception:
                     await writer.release()  # the daemon lets go of the ingest before it is aborted
                     raise
-                await writer.commit(size=packing.size, expected=packing.digest, labels={UNCOMPRESSED: packing.diff_id})
+                # Without the expected digest: where the daemon sees one it has, it says so without leasing the blob.
+                digest = await writer.commit(size=packing.size, labels={UNCOMPRESSED: packing.diff_id})
+                if digest != packing.digest:
+                    raise DigestMismatchError(expected=packing.digest, actual=digest, source="the daemon")
         except AlreadyExistsError:
             await leased.content.update(packing.digest, {UNCOMPRESSED: packing.diff_id})
         undo.keep()
