@@ -47,6 +47,14 @@ async def proxied_client(daemon: Daemon, namespace: str) -> AsyncIterator[tuple[
         yield proxy, client
 
 
+async def part(proxy: SocketProxy, client: Client) -> None:
+    """Cut the connection and let the client notice, so that its next call makes a new one."""
+    proxy.disconnect()
+    with anyio.fail_after(2):
+        while client.services.connection.channel._connected:
+            await anyio.sleep(0)
+
+
 async def ask_once(client: Client) -> str:
     """Call Version without the repetition that reads get."""
     return (await client.services.stub(VersionStub).version()).version
