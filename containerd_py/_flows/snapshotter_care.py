@@ -102,11 +102,7 @@ async def cleanup_snapshots(
     usages = await _usages(services, name, unused)
     if not dry_run:
         await _keep_images(services, name)
-        async with hold_lease(services.in_scope(), synchronous=True):
-            pass  # the collection runs, and is waited for, when the lease goes
-        with suppress(UnimplementedError):
-            await services.snapshotter(name).cleanup()  # frees what the collection only forgot
-        left = {info.name for info in await services.snapshotter(name).list()}
+        left = await _collect(services, name, {info.name for info in unused})
         unused = [info for info in unused if info.name not in left]
     return CleanupReport(
         snapshotter=name,
@@ -117,6 +113,23 @@ async def cleanup_snapshots(
         ),
         is_dry_run=dry_run,
     )
+
+
+async def _collect(services: Services, name: str, unwanted: set[str]) -> set[str]:
+    """Have garbage collected until no more of the unwanted snapshots go; return those that stay.
+
+    One pass may miss some: containerd removes from its database while it walks through it.
+    """
+    while True:
+        async with hold_lease(services.in_scope(), synchronous=True):
+            pass  # the collection runs, and is waited for, when the lease goes
+        left = unwanted & {info.name for info in await services.snapshotter(name).list()}
+        if not left or left == unwanted:
+            break
+        unwanted = left
+    with suppress(UnimplementedError):
+        await services.snapshotter(name).cleanup()  # frees what the collection only forgot
+    return left
 
 
 async def _usages(services: Services, name: str, infos: Iterable[SnapshotInfo]) -> dict[str, Usage]:

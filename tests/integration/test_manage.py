@@ -47,7 +47,7 @@ async def multi(client: Client, seeded_images) -> AsyncIterator[Image]:
 @pytest.fixture
 async def idle_client(daemon_bin: Path, seeded_images) -> AsyncIterator[Client]:
     """Lend a client of a daemon that collects garbage only when it is told to, with an image of five layers."""
-    scheduler = {"io.containerd.gc.v1.scheduler": {"mutation_threshold": 0, "deletion_threshold": 0}}
+    scheduler = {"io.containerd.gc.v1.scheduler": {"pause_threshold": 0.00001, "mutation_threshold": 0}}
     async with (
         open_daemon(containerd=daemon_bin / "containerd", plugins=scheduler) as daemon,
         connect(daemon.address, namespace="idle") as client,
