@@ -27,8 +27,8 @@ _PATH: Final = rf"{_PATH_PART}(?:/{_PATH_PART})*"
 _TAG: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 
 _DOMAIN_RE: Final = re.compile(_DOMAIN, re.ASCII)
-_PATH_RE: Final = re.compile(_PATH, re.ASCII)
-_TAG_RE: Final = re.compile(_TAG, re.ASCII)
+PATH_RE: Final = re.compile(_PATH, re.ASCII)
+TAG_RE: Final = re.compile(_TAG, re.ASCII)
 _IDENTIFIER_RE: Final = re.compile(r"[a-f0-9]{64}", re.ASCII)
 
 
@@ -123,11 +123,11 @@ def _check_parts(reference: Reference) -> None:
         raise InvalidArgumentError(f"the registry {_shown(domain)} is malformed")
     if path != path.lower():
         raise InvalidArgumentError(f"the repository {_shown(path)} has upper-case letters")
-    if not _PATH_RE.fullmatch(path):
+    if not PATH_RE.fullmatch(path):
         raise InvalidArgumentError(f"the repository {_shown(path)} is malformed")
     if len(path) > MAX_PATH_LENGTH:
         raise InvalidArgumentError(f"the repository has {len(path)} characters, more than {MAX_PATH_LENGTH}")
-    if tag is not None and not _TAG_RE.fullmatch(tag):
+    if tag is not None and not TAG_RE.fullmatch(tag):
         raise InvalidArgumentError(f"the tag {_shown(tag)} is malformed")
     if digest is not None and not is_digest(digest):
         raise InvalidArgumentError(f"the digest {_shown(digest)} is malformed")

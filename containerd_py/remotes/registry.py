@@ -13,19 +13,24 @@ from typing import Final, TypeAlias
 import attrs
 from anyio import to_thread
 
-from containerd_py.references import Reference
+from containerd_py.errors import ContainerdError
+from containerd_py.references import PATH_RE, Reference
+from containerd_py.remotes.answers import most_telling
 from containerd_py.remotes.auth import Authorizer
 from containerd_py.remotes.credentials import CredentialSource, sealed
 from containerd_py.remotes.host_client import HostClient
 from containerd_py.remotes.host_config import HostConfig
 from containerd_py.remotes.hosts import load_hosts
 from containerd_py.remotes.limits import RegistryLimits
+from containerd_py.remotes.listing import list_names, page_query
 from containerd_py.remotes.proxies import Proxies
 from containerd_py.remotes.repository import Repository
 from containerd_py.remotes.session import Session, Surroundings
 from containerd_py.remotes.tls import NO_FILES, TLSContexts, TLSFiles
 
 StrPath: TypeAlias = str | os.PathLike[str]
+
+_CATALOG_SCOPES: Final = ("registry:catalog:*",)
 
 
 def _path(value: StrPath) -> Path:
@@ -61,6 +66,9 @@ def default_user_agent() -> str:
 class Registry:
     """How to talk to registries; whichever registry a reference names.
 
+    `pull`, `push` and the like take one as `registry=`. By itself it lists repositories, and `open_repository` lends
+    what lists tags and referrers, deletes manifests, and moves single blobs and manifests.
+
     `hosts_dir` holds hosts.toml directories, read as containerd reads them (`/etc/containerd/certs.d`, usually).
     `credentials` is a mapping from host (or host:port) to user name and secret, a callable (plain or asynchronous) that
     is given the host and answers such a pair or None, or a `DockerConfig`; without it nothing is shown to anybody.
@@ -81,12 +89,41 @@ class Registry:
     limits: RegistryLimits = attrs.field(factory=RegistryLimits)
 
     @asynccontextmanager
-    async def open_repository(self, reference: Reference) -> AsyncIterator[Repository]:
+    async def open_repository(self, reference: Reference | str) -> AsyncIterator[Repository]:
         """Open the repository of a reference; its connections are closed on the way out.
 
+        A text is completed as in a pull; the tag is what `Repository.resolve` asks for, and matters to nothing else.
+
         Raises:
-            InvalidArgumentError: A configured file cannot be used.
+            InvalidArgumentError: The text is no reference, or a configured file cannot be used.
         """
+        parsed = Reference.parse(reference) if isinstance(reference, str) else reference
+        async with self._open_hosts(parsed) as clients:
+            yield Repository(parsed, clients, self.limits)
+
+    async def list_repositories(self, domain: str) -> list[str]:
+        """Return the names of all repositories of a registry, given by its address: "registry.example:5000".
+
+        Many registries tell nobody, or only what the credentials may see.
+
+        Raises:
+            InvalidArgumentError: This is no registry's address, or a configured file cannot be used.
+            RegistryError: The registry refused or failed; or it lists more than `limits` allow.
+        """
+        errors: list[ContainerdError] = []
+        async with self._open_hosts(Reference(domain=domain, path="any/any", tag="any")) as clients:
+            for client in clients:
+                url = client.registry_url("_catalog", page_query())
+                try:
+                    return await list_names(
+                        client, url, "repositories", PATH_RE, "the list of repositories", _CATALOG_SCOPES
+                    )
+                except ContainerdError as error:
+                    errors.append(error)
+        raise most_telling(errors) from None
+
+    @asynccontextmanager
+    async def _open_hosts(self, reference: Reference) -> AsyncIterator[list[HostClient]]:
         hosts = await to_thread.run_sync(partial(self.hosts_for, reference))
         own_agent = await to_thread.run_sync(default_user_agent)
         surroundings = Surroundings(
@@ -102,7 +139,7 @@ class Registry:
                 session = await stack.enter_async_context(Session(host, surroundings))
                 authorizer = Authorizer(session, self.credentials, token_servers=self.token_servers)
                 clients.append(HostClient(session, authorizer, reference))
-            yield Repository(reference, clients, self.limits)
+            yield clients
 
     def hosts_for(self, reference: Reference) -> list[HostConfig]:
         """List the hosts that are asked for a reference, in order. Reads `hosts_dir`, and so blocks.

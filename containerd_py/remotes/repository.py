@@ -1,13 +1,13 @@
 """One repository of a registry: what a tag means, manifests, blobs. Knows the distribution specification.
 
-Source: OCI distribution specification 1.1, "Pull"; containerd's resolver and fetcher.
+Source: OCI distribution specification 1.1; containerd's resolver, fetcher and pusher.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, Self, TypeVar
 
 from anyio import to_thread
 
@@ -19,16 +19,23 @@ from containerd_py.errors import (
     RegistryNotFoundError,
 )
 from containerd_py.oci.digests import algorithm_of, check_digest, digest_of
+from containerd_py.oci.image_spec import parse_index, parse_manifest
 from containerd_py.oci.media_types import is_index, is_manifest
-from containerd_py.references import Reference
+from containerd_py.references import TAG_RE, Reference
 from containerd_py.remotes.answers import most_telling
 from containerd_py.remotes.blobs import Blob
 from containerd_py.remotes.host_client import HostClient
 from containerd_py.remotes.host_config import Capability
 from containerd_py.remotes.limits import RegistryLimits
+from containerd_py.remotes.listing import list_names, page_query
+from containerd_py.remotes.manifest_uploads import delete_manifest, has_manifest, put_manifest
+from containerd_py.remotes.referrers import add_to_fallback, list_referrers
 from containerd_py.remotes.resolution import resolve_at
 from containerd_py.remotes.sources import ForeignSource, HostSource, Source
+from containerd_py.remotes.uploads import OpenContent, PushOutcome, Report, Upload, has_blob
 from containerd_py.types import Descriptor
+
+T = TypeVar("T")
 
 _INLINE_LIMIT: Final = 1024 * 1024  # bytes of content a descriptor may bring along
 
@@ -146,6 +153,129 @@ class Repository:
         finally:
             blob.close()
 
+    # ── pushing ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def has(self, descriptor: Descriptor) -> bool:
+        """Tell whether the host that is pushed to has a manifest, index or blob already.
+
+        Raises:
+            RegistryError: It failed to tell. Where it refuses to, the answer is no.
+        """
+        check_digest(descriptor.digest)
+        is_document = is_manifest(descriptor.media_type) or is_index(descriptor.media_type)
+        client = self._pushing()
+        return await (has_manifest(client, descriptor) if is_document else has_blob(client, descriptor))
+
+    async def push_blob(
+        self,
+        descriptor: Descriptor,
+        content: OpenContent | bytes,
+        *,
+        mount_from: str | None = None,
+        report: Report | None = None,
+        check: bool = True,
+    ) -> PushOutcome:
+        """Bring a blob here, unless it is here; say what became of it.
+
+        `content` are its bytes, or lends them in chunks, given an offset and their number; they are iterated in
+        another task. `mount_from` names another repository of the registry that may have the blob. `report` is told how
+        many bytes have been taken; `check` False does not ask first whether the blob is here. An upload whose
+        connection breaks goes on where it stopped if the registry allows, else it begins anew, a few times.
+
+        Raises:
+            RegistryError: The registry refused, failed or misbehaved.
+            SizeMismatchError: The content is longer or shorter than the descriptor says.
+            DigestMismatchError: The registry says that it stored something else.
+        """
+        check_digest(descriptor.digest)
+        opens = _lending(content) if isinstance(content, bytes) else content
+        upload = Upload(self._pushing(), descriptor, opens, report or _to_nobody)
+        return await upload.push(mount_from=mount_from, check=check)
+
+    async def push_manifest(self, descriptor: Descriptor, data: bytes, *, tag: str | None = None) -> bool:
+        """Put a manifest or index here, all of whose content is here; False if the very same was here already.
+
+        `tag` None puts it under its digest alone. What it refers to as its subject is told of it, also where the
+        registry does not do so by itself.
+
+        Raises:
+            DigestMismatchError: The data is not what the descriptor says, or the registry says that it stored
+                something else.
+            InvalidArgumentError: The tag or the media type is malformed.
+            RegistryError: The registry refused, failed or misbehaved.
+        """
+        if tag is not None and not TAG_RE.fullmatch(tag):
+            raise InvalidArgumentError(f"{tag[:160]!a} is no tag")
+        actual = await to_thread.run_sync(_digest_like, data, check_digest(descriptor.digest))
+        if actual != descriptor.digest:
+            raise DigestMismatchError(expected=descriptor.digest, actual=actual, source="the caller")
+        client = self._pushing()
+        outcome = await put_manifest(client, descriptor, data, tag)
+        if not outcome.was_there and not outcome.is_referrer_known and b'"subject"' in data:
+            parse = parse_index if is_index(descriptor.media_type) else parse_manifest
+            await add_to_fallback(client, descriptor, parse(data))
+        return not outcome.was_there
+
+    async def delete_manifest(self, descriptor: Descriptor | str) -> None:
+        """Delete a manifest or index, given by its descriptor or digest, with all its tags; or one tag.
+
+        Many registries delete nothing, or no tags. Blobs go with the registry's own garbage collection.
+
+        Raises:
+            RegistryNotFoundError: It is not here.
+            InvalidArgumentError: This is neither a digest nor a tag.
+            RegistryError: The registry refused; status 405 says that it never deletes.
+        """
+        reference = descriptor if isinstance(descriptor, str) else descriptor.digest
+        if ":" in reference or not TAG_RE.fullmatch(reference):
+            check_digest(reference)
+        await delete_manifest(self._pushing(), reference)
+
+    def _pushing(self) -> HostClient:
+        return self._able(Capability.PUSH)[0]
+
+    # ── listing ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def list_tags(self) -> list[str]:
+        """Return all tags, in the registry's order, which is usually the alphabet's.
+
+        Raises:
+            RegistryNotFoundError: There is no such repository.
+            RegistryError: No host could tell; or it lists more than `RegistryLimits` allows.
+        """
+
+        async def ask(client: HostClient) -> list[str]:
+            what = f"the list of tags of {self.reference.path}"
+            return await list_names(client, client.url("tags", "list", page_query()), "tags", TAG_RE, what)
+
+        return await self._first(Capability.PULL | Capability.RESOLVE, ask)
+
+    async def referrers(self, descriptor: Descriptor, artifact_types: Collection[str] = ()) -> list[Descriptor]:
+        """Return what refers to a manifest or index: signatures, attestations and the like, of some types or all.
+
+        Nothing vouches for the list. Asks the referrers API, and looks under the fallback tag where there is none.
+
+        Raises:
+            RegistryError: No host could tell; or it lists more than `RegistryLimits` allows.
+        """
+        digest = check_digest(descriptor.digest)
+        types = [artifact_types] if isinstance(artifact_types, str) else [*artifact_types]
+        return await self._first(
+            Capability.PULL | Capability.REFERRERS, lambda client: list_referrers(client, digest, types)
+        )
+
+    async def _first(self, needed: Capability, ask: Callable[[HostClient], Awaitable[T]]) -> T:
+        """Ask host after host until one can tell."""
+        errors: list[ContainerdError] = []
+        for client in self._able(needed):
+            try:
+                return await ask(client)
+            except ContainerdError as error:
+                errors.append(error)
+        raise most_telling(errors) from None
+
+    # ── hosts ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
     def _sources(self, descriptor: Descriptor, kinds: tuple[str, ...], exclude: Collection[str]) -> list[Source]:
         clients = [client for client in self._able(Capability.PULL) if client.name not in exclude]
         if not clients:
@@ -175,3 +305,31 @@ def _inline(descriptor: Descriptor) -> bytes | None:
 
 def _digest_like(data: bytes, digest: str) -> str:
     return digest_of(data, algorithm=algorithm_of(digest))
+
+
+def _lending(data: bytes) -> OpenContent:
+    @asynccontextmanager
+    async def lend(offset: int, size: int) -> AsyncIterator[AsyncIterator[bytes]]:
+        yield _Chunks(data[offset : offset + size])
+
+    return lend
+
+
+class _Chunks:
+    """Bytes as an asynchronous iterator; not a generator, which would want to be closed."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        data, self._data = self._data, b""
+        if not data:
+            raise StopAsyncIteration
+        return data
+
+
+def _to_nobody(_count: int) -> None:
+    """Report to nobody."""

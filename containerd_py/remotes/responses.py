@@ -37,6 +37,11 @@ class Response:
         return self._raw.status
 
     @property
+    def url(self) -> str:
+        """What was asked, redirects followed; what the answer's Location is relative to."""
+        return str(self._raw.url)
+
+    @property
     def asked(self) -> str:
         """Method and URL, fit to be shown."""
         return f"{self._raw.method} {shown(str(self._raw.url))}"

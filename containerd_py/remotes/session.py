@@ -17,7 +17,7 @@ import attrs
 from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
-from containerd_py.errors import ClientClosedError, RegistryError
+from containerd_py.errors import ClientClosedError, ContainerdError, RegistryError
 from containerd_py.remotes.failures import failure_of, refused_target, stalled
 from containerd_py.remotes.host_config import HostConfig
 from containerd_py.remotes.limits import MAX_REDIRECTS, RegistryLimits
@@ -26,6 +26,7 @@ from containerd_py.remotes.proxies import Proxies
 from containerd_py.remotes.resolving import GuardedResolver, is_allowed, reach_of_origin
 from containerd_py.remotes.responses import Response
 from containerd_py.remotes.secret import Secret
+from containerd_py.remotes.sending import Content, Sending
 from containerd_py.remotes.tls import TLSContexts
 
 _READ_BUFFER: Final = 128 * 1024  # bytes; twice that is received ahead while a chunk is being used
@@ -34,6 +35,7 @@ _MAX_HEADERS: Final = 128
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _OURS: Final = frozenset({"accept-encoding", "range"})  # what we demand for a body's sake stays as it is
 _KEEPING_METHOD: Final = frozenset({307, 308})
+_READING: Final = frozenset({"GET", "HEAD"})
 _CLOSE_TIME: Final = 5.0  # seconds
 
 _log = logging.getLogger(__name__)
@@ -44,7 +46,8 @@ class Request:
     """What is asked. `authorization` and `body` are for the URL's origin alone.
 
     `for_host` says that the request is the host's own, so that it carries the configured headers while it is at the
-    host's origin; a URL that somebody else wrote down is not.
+    host's origin; a URL that somebody else wrote down is not. `content` is what is uploaded: a redirect of that is
+    not followed but returned, since content is read but once.
     """
 
     method: str
@@ -52,6 +55,7 @@ class Request:
     headers: Mapping[str, str] = attrs.field(factory=dict)
     authorization: Secret | None = None
     body: Secret | None = None
+    content: Content | bytes | None = attrs.field(default=None, repr=False)
     for_host: bool = True
 
 
@@ -100,11 +104,15 @@ class Session:
         for _ in range(MAX_REDIRECTS + 1):
             response = await self._send_once(request, url, origin, led_away=led_away)
             location = response.header("Location")
-            if response.status not in _REDIRECTS or location is None:
+            if response.status not in _REDIRECTS or location is None or isinstance(request.content, Content):
                 return response
             response.close()
             if request.body is not None and response.status not in _KEEPING_METHOD:
                 raise refused_target(self.host.name, location, "the answer to a form is elsewhere")
+            if request.method not in _READING and response.status not in _KEEPING_METHOD:
+                raise refused_target(
+                    self.host.name, location, f"status {response.status} turns a {request.method} into a GET"
+                )
             before, url = origin, target_of(url, location)
             origin = self._origin(url)
             if before.scheme == "https" and origin.scheme == "http":
@@ -125,14 +133,16 @@ class Session:
         pool = await self._pool_for(request, url, origin, led_away=led_away, proxied=proxy is not None)
         context = await self._context_for(origin) if origin.scheme == "https" else True
         connect_timeout = self.host.dial_timeout or self.limits.connect_timeout
-        raw = None
+        raw, sending = None, None
         try:
-            with anyio.move_on_after(connect_timeout + self.limits.stall_timeout):
+            with anyio.move_on_after(connect_timeout + self.limits.stall_timeout) as scope:
+                if isinstance(request.content, Content):
+                    sending = Sending(request.content, self.limits, scope)
                 raw = await pool.request(
                     request.method,
                     URL(url, encoded=True),
                     headers=self._headers(request, origin, led_away=led_away),
-                    data=request.body.reveal().encode() if request.body is not None else None,
+                    data=_data_of(request) if sending is None else sending,
                     allow_redirects=False,
                     proxy=proxy.reveal() if proxy is not None else None,
                     ssl=context,
@@ -140,23 +150,37 @@ class Session:
                         total=None,
                         connect=connect_timeout,
                         sock_connect=connect_timeout,
-                        sock_read=self.limits.stall_timeout,
+                        sock_read=self.limits.stall_timeout if sending is None else self.limits.commit_timeout,
                     ),
                 )
         except aiohttp.SocketTimeoutError:
-            reason = f"no answer within {self.limits.stall_timeout:g} s"
-            failure: RegistryError = stalled(reason, host=self.host.name, asked=origin)
+            failure: ContainerdError = self._stalled(sending, origin)
         except (aiohttp.ClientError, OSError) as error:
             failure = failure_of(error, host=self.host.name, asked=origin)
         else:
             if raw is not None:
                 self.has_answered |= origin == self.host.origin
                 return Response(raw, self.host.name, origin, led_away, self.limits)
-            failure = stalled("its answer did not begin in time", host=self.host.name, asked=origin)
+            failure = self._stalled(sending, origin)
+        if sending is not None and sending.failure is not None:
+            failure = sending.failure
         raise failure
+
+    def _stalled(self, sending: Sending | None, origin: Origin) -> RegistryError:
+        if sending is None:
+            reason = f"no answer within {self.limits.stall_timeout:g} s"
+        elif sending.is_slow:
+            reason = f"it took fewer than {self.limits.min_rate} bytes/s over a while"
+        elif sending.has_ended:
+            reason = f"no answer within {self.limits.commit_timeout:g} s after it had got everything"
+        else:
+            reason = f"it took nothing for {self.limits.stall_timeout:g} s"
+        return stalled(reason, host=self.host.name, asked=origin)
 
     def _headers(self, request: Request, origin: Origin, *, led_away: bool) -> list[tuple[str, str]]:
         headers = [("User-Agent", self._around.user_agent), ("Accept-Encoding", "identity"), *request.headers.items()]
+        if isinstance(request.content, Content):
+            headers.append(("Content-Length", str(request.content.size)))
         if led_away:
             return headers
         if request.for_host and origin == self.host.origin:
@@ -216,3 +240,9 @@ class Session:
         return await self._around.contexts.get(
             self.host.tls if own else self.host.tls.without_client(), verify=not unverified
         )
+
+
+def _data_of(request: Request) -> bytes | None:
+    if request.body is not None:
+        return request.body.reveal().encode()
+    return request.content if isinstance(request.content, bytes) else None
