@@ -55,7 +55,8 @@ async def _greet(services: Services) -> None:
             await services.version.version()
     except TimeoutError as error:
         raise DaemonNotRespondingError(
-            f"what listens on {address} did not answer within {ANSWER_BOUND:g} s: is the daemon stuck? See its log",
+            f"what listens on {address} did not answer within {ANSWER_BOUND:g} s{_not_ours(address)}: "
+            "is the daemon stuck? See its log",
             address=address,
         ) from error
     except (ProtocolError, ConnectionLostError, UnimplementedError, UnknownError) as error:
