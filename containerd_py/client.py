@@ -10,7 +10,6 @@ from typing import Unpack
 
 from containerd_py._flows.blob_cache import read_cached_blob
 from containerd_py._flows.build_image import build_image
-from containerd_py._flows.capabilities import supports
 from containerd_py._flows.commit import commit
 from containerd_py._flows.connecting import open_services
 from containerd_py._flows.convert_image import convert_image
@@ -129,9 +128,9 @@ class Client:
         """Return the daemon's version."""
         return await self._services.version.version()
 
-    async def supports(self, feature: str) -> bool:
+    def supports(self, feature: str) -> bool:
         """Tell whether the daemon serves something: a service such as "transfer", or a plugin as "TYPE.ID"."""
-        return await supports(self._services, feature)
+        return feature in self._services.connection.features
 
     # ── services ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -15,7 +15,7 @@ async def main(address: str | None, image: str) -> None:
         version = await client.version()
         server = await client.introspection.server()
         print(f"containerd {version.version} {version.revision}, {server.uuid}")
-        print("transfers by itself:", await client.supports("transfer"))
+        print("transfers by itself:", client.supports("transfer"))
         print("namespaces:", *(namespace.name for namespace in await client.namespaces.list()))
 
         record = (await client.ensure_image(image)).target

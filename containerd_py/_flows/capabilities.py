@@ -1,18 +1,34 @@
-"""What a daemon serves, asked of the daemon itself, never guessed from its version."""
+"""What a daemon serves, asked of the daemon itself, never guessed from its version.
+
+Asked when a client connects, and again in the background whenever it has connected anew: another daemon may answer then.
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from typing import Final
 
+from containerd_py.errors import ContainerdError
 from containerd_py.services.bundle import Services
 
 _GRPC_PLUGIN: Final = "io.containerd.grpc.v1"
 
 
-async def supports(services: Services, feature: str) -> bool:
-    """Tell whether the daemon serves a gRPC service, such as "transfer", or has a working plugin, as "TYPE.ID"."""
-    for plugin in await services.introspection.plugins():
-        is_service = plugin.type == _GRPC_PLUGIN and plugin.id == feature
-        if (is_service or f"{plugin.type}.{plugin.id}" == feature) and plugin.is_working:
-            return True
-    return False
+async def learn_features(services: Services) -> None:
+    """Note on the connection what the daemon serves: gRPC services as "transfer", working plugins as "TYPE.ID"."""
+    working = [plugin for plugin in await services.introspection.plugins() if plugin.is_working]
+    served = {plugin.id for plugin in working if plugin.type == _GRPC_PLUGIN}
+    services.connection.features = frozenset(served | {f"{plugin.type}.{plugin.id}" for plugin in working})
+
+
+def keep_learning(services: Services) -> None:
+    """Have the features asked for again after each new connection."""
+    connection = services.connection
+    connection.channel.on_connected = partial(connection.background.start_soon, _learn_again, services)
+
+
+async def _learn_again(services: Services) -> None:
+    with suppress(ContainerdError):  # the daemon has gone once more: the next connection will tell
+        await services.version.version()
+        await learn_features(services)

@@ -9,6 +9,7 @@ from typing import Final
 
 import anyio
 
+from containerd_py._flows.capabilities import keep_learning, learn_features
 from containerd_py._flows.undoing import settle_debts
 from containerd_py._transport.address import resolve_address
 from containerd_py._transport.connection import Connection, Rpc, open_connection
@@ -42,6 +43,7 @@ async def open_services(
     async with open_connection(resolve_address(address)) as connection:
         services = Services(Rpc(connection, scope))
         await _greet(services)
+        keep_learning(services)
         try:
             yield services
         finally:
@@ -53,6 +55,7 @@ async def _greet(services: Services) -> None:
     try:
         with anyio.fail_after(ANSWER_BOUND):
             await services.version.version()
+            await learn_features(services)
     except TimeoutError as error:
         raise DaemonNotRespondingError(
             f"what listens on {address} did not answer within {ANSWER_BOUND:g} s{_not_ours(address)}: "

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, Self, cast
@@ -195,6 +195,7 @@ class Channel(grpclib.client.Channel):
         self._pid = os.getpid()
         self._is_closed = False
         self.daemon_version = ""  # as its Version call said on the present connection
+        self.on_connected: Callable[[], object] | None = None  # told of every new connection
 
     def check_usable(self) -> None:
         """Refuse use where it could only hang or do harm.
@@ -263,6 +264,8 @@ class Channel(grpclib.client.Channel):
         if self._is_closed:
             protocol.processor.close()
             self.check_usable()
+        if self.on_connected is not None:
+            self.on_connected()
         return protocol
 
     def close(self) -> None:

@@ -38,6 +38,7 @@ class Connection:
         self.address = address
         self.channel = Channel(address)
         self.background = background  # what waits on behalf of handles lives here and ends with the connection
+        self.features: frozenset[str] = frozenset()  # what the daemon serves (`_flows.capabilities`)
         self.debts: list[object] = []  # what flows could not undo while the daemon was away (`_flows.undoing`)
 
     def __repr__(self) -> str:

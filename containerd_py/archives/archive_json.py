@@ -23,7 +23,10 @@ def check_layout(data: bytes) -> None:
         ArchiveError: The document is damaged or says another version.
     """
     fields = _fields(data, LAYOUT_FILE, frozenset({"imageLayoutVersion"}))
-    version = fields.string("imageLayoutVersion")
+    try:
+        version = fields.string("imageLayoutVersion")
+    except InvalidArgumentError as error:
+        raise ArchiveError(str(error)) from error
     if version != LAYOUT_VERSION:
         raise ArchiveError(f"this is an OCI image layout of version {version[:32]!a}, expected {LAYOUT_VERSION}")
 

@@ -26,6 +26,8 @@ GZIP_LEVEL: Final = 6
 ZSTD_LEVEL: Final = 3
 STEP: Final = 1024 * 1024  # bytes that one step gives at most
 _RATIO_FREE: Final = 16 * 1024 * 1024  # bytes of output that need no justification: zeros shrink a thousandfold
+_STREAMS_FREE: Final = 1000  # compressed streams in a row that need no justification
+_STREAM_SIZE: Final = 1024  # bytes that further ones must have on average: each costs time, however little it holds
 SNIFFED: Final = 8  # bytes that tell the format
 _GZIP_MAGIC: Final = b"\x1f\x8b\x08"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
@@ -143,7 +145,7 @@ class _Inflater:
         self._limits = limits
         self._stream: _Stream | None = None
         self._pending = b""
-        self._has_begun = False
+        self._streams = 0
         self._taken = 0
         self._given = 0
 
@@ -169,12 +171,12 @@ class _Inflater:
 
     def _begin(self) -> bool:
         """Begin the next stream if there is one."""
-        if self._has_begun:
+        if self._streams:
             self._pending = self._pending.lstrip(b"\x00")  # padding, as tapes need
             self._check()
         if self._pending:
             self._stream = self._make()
-            self._has_begun = True
+            self._streams += 1
         return bool(self._pending)
 
     def _step(self) -> bytes:
@@ -195,8 +197,8 @@ class _Inflater:
             raise ArchiveError(f"the archive grows beyond the {limits.size} bytes allowed", offset=given)
         if given > _RATIO_FREE + limits.ratio * taken:
             raise ArchiveError(f"{taken} compressed bytes grow more than {limits.ratio} times larger", offset=given)
-        if taken > _RATIO_FREE + 2 * given:
-            raise ArchiveError(f"{taken} compressed bytes hold no more than {given}", offset=given)
+        if taken > _RATIO_FREE + 2 * given or self._streams > _STREAMS_FREE + taken // _STREAM_SIZE:
+            raise ArchiveError(f"{taken} compressed bytes in {self._streams} pieces hold only {given}", offset=given)
 
 
 class Compressor:
@@ -208,7 +210,10 @@ class Compressor:
         if kind == "gzip":
             self._inner = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
         elif kind == "zstd":
-            self._inner = zstd.ZstdCompressor(level=ZSTD_LEVEL)
+            parameters = zstd.CompressionParameter
+            self._inner = zstd.ZstdCompressor(
+                options={parameters.compression_level: ZSTD_LEVEL, parameters.checksum_flag: 1}
+            )
 
     def compress(self, data: bytes | memoryview) -> bytes:
         """Take data; return what is due to be written, which may be nothing yet."""

@@ -182,14 +182,16 @@ def _pax_record(data: bytes, start: int, offset: int) -> tuple[bytes, bytes, int
 
 
 def _check_sum(block: bytes, offset: int) -> None:
-    said = _number(block[_CHECKSUM], "checksum", offset)
-    others = block[:148] + b" " * 8 + block[156:]
-    unsigned = sum(others)
-    if said == unsigned:
-        return
-    signed = unsigned - 256 * sum(byte > 127 for byte in others)  # as some old tars wrote it
-    if said != signed:
-        raise ArchiveError("there is no tar header where one should be", offset=offset)
+    digits = block[_CHECKSUM].strip(b" \x00")
+    unsigned = sum(block) - sum(block[_CHECKSUM]) + 8 * ord(" ")
+    if _OCTAL.fullmatch(digits):
+        said = int(digits, 8)
+        if said == unsigned:
+            return
+        others = block[:148] + block[156:]
+        if said == unsigned - 256 * sum(byte > 127 for byte in others):  # of signed bytes, as some old tars wrote it
+            return
+    raise ArchiveError("there is no tar header where one should be", offset=offset)
 
 
 def _number(field: bytes, what: str, offset: int) -> int:

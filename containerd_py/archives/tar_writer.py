@@ -10,18 +10,24 @@ FILE_MODE: Final = 0o644  # index.json and manifest.json (containerd, core/image
 BLOB_MODE: Final = 0o444
 FOLDER_MODE: Final = 0o755
 END: Final = bytes(2 * BLOCK)
+_USTAR_MAX_PATH: Final = 100  # bytes
 _USTAR_MAX_SIZE: Final = 8**11 - 1  # eleven octal digits
 _ZERO: Final = b"0000000\x00"
 
 
 def file_header(path: str, size: int, mode: int) -> bytes:
-    """Return what precedes a file's content: its header, and a pax header where its size needs one."""
-    if size <= _USTAR_MAX_SIZE:
-        return _header(path, b"0", size, mode)
-    record = _pax_record("size", str(size))
+    """Return what precedes a file's content: its header, and a pax header where that cannot hold path or size."""
+    records = b""
+    if len(path.encode()) > _USTAR_MAX_PATH:
+        records += _pax_record("path", path)
+    if size > _USTAR_MAX_SIZE:
+        records += _pax_record("size", str(size))
+    header = _header(path, b"0", size if size <= _USTAR_MAX_SIZE else 0, mode)
+    if not records:
+        return header
     folder, _, name = path.rpartition("/")
-    pax = _header("/".join(filter(None, (folder, "PaxHeaders.0", name))), b"x", len(record), 0)
-    return pax + record + padding(len(record)) + _header(path, b"0", 0, mode)
+    pax = _header("/".join(filter(None, (folder, "PaxHeaders.0", name))), b"x", len(records), 0)
+    return pax + records + padding(len(records)) + header
 
 
 def folder_header(path: str) -> bytes:
@@ -35,9 +41,8 @@ def padding(size: int) -> bytes:
 
 
 def _header(path: str, flag: bytes, size: int, mode: int) -> bytes:
-    name, prefix = _split(path.encode())
     fields = (
-        name.ljust(100, b"\x00"),
+        path.encode()[:_USTAR_MAX_PATH].ljust(_USTAR_MAX_PATH, b"\x00"),
         _octal(mode, 8),
         _ZERO,  # user
         _ZERO,  # group
@@ -50,7 +55,6 @@ def _header(path: str, flag: bytes, size: int, mode: int) -> bytes:
         bytes(64),
         _ZERO,  # device
         _ZERO,
-        prefix.ljust(155, b"\x00"),
     )
     block = b"".join(fields).ljust(BLOCK, b"\x00")
     return block[:148] + _octal(sum(block), 7) + b" " + block[156:]
@@ -58,14 +62,6 @@ def _header(path: str, flag: bytes, size: int, mode: int) -> bytes:
 
 def _octal(value: int, width: int) -> bytes:
     return f"{value:0{width - 1}o}".encode() + b"\x00"
-
-
-def _split(path: bytes) -> tuple[bytes, bytes]:
-    """Split a path that is too long for one field; blob paths of known algorithms never need more than two."""
-    if len(path) <= 100:
-        return path, b""
-    slash = path.find(b"/", len(path) - 101)
-    return path[slash + 1 :], path[:slash]
 
 
 def _pax_record(keyword: str, value: str) -> bytes:

@@ -207,7 +207,7 @@ async def pulling(bench: Bench) -> list[Comparison]:
             await bench.ctr("image", "pull", "--local", "--plain-http", ref)
 
         jobs = {"containerd_py client-side": client_side, "ctr image pull": ctr}
-        if await bench.client.supports("transfer") and not bench.daemon.version.startswith("1."):
+        if bench.client.supports("transfer") and not bench.daemon.version.startswith("1."):
             jobs |= {"containerd_py transfer": transfer, "ctr image pull --local": ctr_local}
         comparison = await compare(
             f"pull of {title} layers, unpacked",

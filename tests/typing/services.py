@@ -30,7 +30,7 @@ from containerd_py.services.content_writer import ContentWriter
 
 async def services(client: Client) -> None:
     assert_type(await client.version(), Version)
-    assert_type(await client.supports("transfer"), bool)
+    assert_type(client.supports("transfer"), bool)
     assert_type(await client.images.list(), list[ImageRecord])
     assert_type(await client.content.list(), list[ContentInfo])
     assert_type(await client.leases.list_resources("mine"), list[LeaseResource])

@@ -31,7 +31,7 @@ lend open_daemon(*, containerd="containerd", root=None, snapshotter=None)
 Client.in_namespace(namespace)
 lend Client.hold_lease(*, id=None, expires_in=timedelta(hours=24), labels=None)
 await Client.version()
-await Client.supports(feature)
+Client.supports(feature)
 Client.snapshotter(name)
 Services.stub(stub_class)
 
