@@ -42,6 +42,10 @@ CALLS: Mapping[str, Example] = {
     "many_containers.py": Example(
         prints="[1, 4, 9, …, 400]\nsh ended with exit code 1 with 1\nsh ended with exit code 1 with 3"
     ),
+    "build_and_commit.py": Example(
+        prints="b'hello\\nHELLO\\n'\n2023-11-14T22:13:20…Z directory to /opt/app\n…\n…Z configuration\n"
+        "b'greeting\\nloud\\nmore\\n'\nTrue … bytes"
+    ),
     "lease_content.py": Example(
         arguments="--address ADDRESS", prints="read and verified: 2700000 bytes\n…LeaseResource(…\ncollected"
     ),
