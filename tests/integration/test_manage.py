@@ -409,3 +409,19 @@ async def test_unpacking_for_native(client: Client, layered: Image):
     assert (await client.run(layered, ["native"], snapshotter="native")).stdout == b"native\n"
     assert (await client.cleanup_snapshots("native")).removed == ()
     assert (await client.snapshotter_info("native")).counts == {SnapshotKind.COMMITTED: 5}
+
+
+@pytest.mark.parametrize("name", ["layered", "docker", "index"])
+async def test_conversion_is_what_ctr_makes(client: Client, seeded_images, name: str, ctr):
+    """To OCI's types and uncompressed, an image becomes the same content, digest for digest, as by ctr's conversion."""
+    source = getattr(seeded_images, name)
+    async with deleting(await client.pull(source, all_platforms=True, via="client")) as image:
+        await ctr("images", "convert", "--oci", "--uncompress", "--all-platforms", image.name, "by-ctr:1")
+        async with deleting(
+            await client.convert_image(image.name, COPY, media_types="oci", compression="none")
+        ) as converted:
+            theirs = await client.images.get("by-ctr:1")
+            assert converted.target == theirs.target
+            labels = (await client.content.info(converted.target.digest)).labels
+            assert [key for key in labels if ".content." in key]
+        await client.untag("by-ctr:1")
