@@ -15,6 +15,7 @@ from containerd_py._flows.leasing import LEASE_LIFETIME
 from containerd_py._flows.parallel import for_each
 from containerd_py._flows.prune_images import PruneReport
 from containerd_py._flows.pull import Pull
+from containerd_py._flows.push import Push
 from containerd_py._flows.results import CompletedProcess
 from containerd_py._flows.snapshotter_care import CleanupReport, SnapshotterInfo, UnusedSnapshot
 from containerd_py.cio.config import NULL_IO, IOConfig, log_binary, log_file, log_uri
@@ -85,6 +86,7 @@ from containerd_py.remotes.credentials import Credential
 from containerd_py.remotes.docker_config import DockerConfig
 from containerd_py.remotes.limits import RegistryLimits
 from containerd_py.remotes.registry import Registry
+from containerd_py.remotes.repository import Repository
 from containerd_py.remotes.secret import Secret
 from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainerRecord, Runtime
@@ -224,6 +226,7 @@ __all__ = [
     "ProtocolError",
     "PruneReport",
     "Pull",
+    "Push",
     "Reference",
     "Registry",
     "RegistryAuthenticationError",
@@ -237,6 +240,7 @@ __all__ = [
     "RegistryStalledError",
     "RegistryTLSError",
     "RegistryUnavailableError",
+    "Repository",
     "ResourceExhaustedError",
     "RunLayer",
     "Runtime",

@@ -30,6 +30,7 @@ from containerd_py._flows.leasing import LEASE_LIFETIME, hold_lease
 from containerd_py._flows.load_image import list_images, load_image
 from containerd_py._flows.prune_images import PruneReport, prune_images, untag
 from containerd_py._flows.pull import Pull, Via, open_pull, pull
+from containerd_py._flows.push import Platforms, Push, open_push, push
 from containerd_py._flows.results import CompletedProcess, Input
 from containerd_py._flows.run_task import open_run, run
 from containerd_py._flows.snapshotter_care import CleanupReport, SnapshotterInfo, cleanup_snapshots, snapshotter_info
@@ -433,6 +434,63 @@ class Client:
         Only an iteration that ends without an error has seen a whole archive.
         """
         return open_export(self._services, names, **options)
+
+    async def push(
+        self,
+        ref: str,
+        *,
+        source: Image | str | None = None,
+        platform: Platforms = None,
+        registry: Registry | None = None,
+        skip_non_distributable: bool = False,
+        via: Via = "auto",
+    ) -> Descriptor:
+        """Push an image, and return what the reference names now. See `open_push`, which shows progress on the way."""
+        return await push(
+            self._services,
+            ref,
+            source=source,
+            platform=platform,
+            registry=registry,
+            skip_non_distributable=skip_non_distributable,
+            via=via,
+        )
+
+    def open_push(
+        self,
+        ref: str,
+        *,
+        source: Image | str | None = None,
+        platform: Platforms = None,
+        registry: Registry | None = None,
+        skip_non_distributable: bool = False,
+        via: Via = "auto",
+    ) -> AbstractAsyncContextManager[Push]:
+        """Begin to push an image and lend its progress: `async for progress in push`, then `push.target`.
+
+        `ref` is completed as Docker does. `source` is the image, a handle or a name; None means the one that is called
+        as the reference. `platform` is one or several of its platforms: one is pushed as its manifest, several as an
+        index of them; None pushes everything the image has, all of which must be here or at the registry. `registry`
+        says how registries are reached, `via` who talks to them, as in a pull. What the registry has already is not
+        sent, and what another repository of it may have is mounted from there. Leaving the block early cancels.
+
+        Raises:
+            NotFoundError: There is no such image, nothing for the platform, or content is missing: the message says
+                what to do.
+            RegistryError: The registry refuses, fails or cannot be reached; its subclasses say how.
+            DigestMismatchError: Content is damaged, here or once it had arrived there.
+            InvalidArgumentError: The reference has a digest, and what is pushed has another.
+            NotSupportedError: `via="transfer"` and the daemon has no transfer service.
+        """
+        return open_push(
+            self._services,
+            ref,
+            source=source,
+            platform=platform,
+            registry=registry,
+            skip_non_distributable=skip_non_distributable,
+            via=via,
+        )
 
     async def load_image(self, name: str) -> Image:
         """Return an image that is here, by its exact or completed name.

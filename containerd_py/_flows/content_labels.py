@@ -8,13 +8,13 @@ Source: containerd, core/remotes (MakeRefKey), core/images (ChildGCLabels), core
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from containerd_py.errors import InvalidArgumentError
 from containerd_py.labels import DISTRIBUTION_SOURCE, GC_REF_CONTENT, GC_REF_SNAPSHOT, SNAPSHOT_REF, check_labels
 from containerd_py.oci.media_types import is_attestation, is_index, is_known_config, is_layer, is_manifest
-from containerd_py.references import Reference
+from containerd_py.references import PATH_RE, Reference
 from containerd_py.types import Descriptor
 
 REF_NAME: Final = "org.opencontainers.image.ref.name"  # annotation (OCI image specification)
@@ -77,6 +77,25 @@ def source_labels(reference: Reference, present: Mapping[str, str]) -> dict[str,
     except InvalidArgumentError:
         return {}
     return labels
+
+
+def mount_candidate(reference: Reference, labels: Iterable[Mapping[str, str]]) -> str | None:
+    """Choose the repository of the reference's registry that content may be mounted from; None if none is known.
+
+    `labels` are the content's own, then those of the documents that name it. Of several repositories the one is taken
+    whose path begins most like the reference's, as it is most likely that the same people may read both.
+    """
+    key = f"{DISTRIBUTION_SOURCE}.{_host_name(reference.domain)}"
+    known = next((value for one in labels if (value := one.get(key))), "")
+    others = [path for path in known.split(",") if path != reference.path and PATH_RE.fullmatch(path)]
+    wanted = reference.path.split("/")
+    # Of equals the last, as containerd does.
+    return max(reversed(others), key=lambda path: _common_parts(wanted, path.split("/")), default=None)
+
+
+def _common_parts(one: Sequence[str], other: Sequence[str]) -> int:
+    equal = [a == b for a, b in zip(one, other, strict=False)]
+    return [*equal, False].index(False)
 
 
 def _host_name(domain: str) -> str:

@@ -142,7 +142,7 @@ class PullWish:
     async def _pull(self, services: Services, request: PullRequest, board: ProgressBoard) -> ImageRecord:
         if self.via == "client":
             return await pull_from_registry(services, request, board)
-        obstacle = await transfer_obstacle(services, request)
+        obstacle = await transfer_obstacle(services, request, "pull")
         if self.via == "transfer":
             if obstacle is not None:
                 raise obstacle
