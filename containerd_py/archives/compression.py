@@ -205,8 +205,9 @@ class Compressor:
     """Compresses an archive on its way out; the same bytes in give the same bytes out. Blocking."""
 
     def __init__(self, kind: Compression) -> None:
-        # No file name and no time in the header, which would differ each time.
+        self._pending = bytearray()
         self._inner: _Deflating | None = None
+        # No file name and no time in the header, which would differ each time.
         if kind == "gzip":
             self._inner = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
         elif kind == "zstd":
@@ -217,11 +218,21 @@ class Compressor:
 
     def compress(self, data: bytes | memoryview) -> bytes:
         """Take data; return what is due to be written, which may be nothing yet."""
-        return bytes(data) if self._inner is None else self._inner.compress(data)
+        if self._inner is None:
+            return bytes(data)
+        # What zlib makes depends on the pieces it gets, and whoever sends them cuts them as they like.
+        self._pending += data
+        whole = len(self._pending) - len(self._pending) % STEP
+        starts = range(0, whole, STEP)
+        made = [self._inner.compress(bytes(self._pending[start : start + STEP])) for start in starts]
+        del self._pending[:whole]
+        return b"".join(made)
 
     def finish(self) -> bytes:
         """Return the end."""
-        return b"" if self._inner is None else self._inner.flush()
+        if self._inner is None:
+            return b""
+        return self._inner.compress(bytes(self._pending)) + self._inner.flush()
 
 
 class _Deflating(Protocol):
