@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Final
@@ -15,7 +15,6 @@ from typing import Final
 import attrs
 from anyio import to_thread
 
-from containerd_py._flows.fetch import fetch_document
 from containerd_py._flows.undoing import undoing
 from containerd_py.archives import compression as archive_compression
 from containerd_py.archives.limits import ArchiveLimits
@@ -40,49 +39,70 @@ class Layer:
     diff_id: str
 
 
+@attrs.frozen(kw_only=True)
+class _Blob:
+    """What a blob turned out to be."""
+
+    digest: str
+    size: int
+    labels: Mapping[str, str]
+
+
 async def write_document(
     leased: Services, document: Mapping[str, object], media_type: str, *, labels: Mapping[str, str] = NO_LABELS
 ) -> Descriptor:
     """Store a manifest, an index or a configuration; the labels keep what it names."""
     data = dump_document(document)
-    descriptor = Descriptor(media_type=media_type, digest=digest_of(data), size=len(data))
+    blob = _Blob(digest=digest_of(data), size=len(data), labels=labels)
 
-    async def make() -> tuple[bytes, Mapping[str, str]]:
-        return data, labels
+    async def pieces() -> ByteStream:
+        yield data
 
-    if not await fetch_document(leased, descriptor, make) and labels:
-        await leased.content.update(descriptor.digest, labels)
-    return descriptor
+    await _write(leased, pieces(), lambda: blob)
+    return Descriptor(media_type=media_type, digest=blob.digest, size=blob.size)
 
 
 async def write_layer(leased: Services, tar: ByteStream, *, compression: Compression, family: MediaTypes) -> Layer:
     """Compress a tar stream, store it, and close it; what `tar` raises comes out, and nothing stays behind then."""
     media_type = layer_type(compression, family)
-    ref = f"containerd-py-layer-{secrets.token_hex(12)}"
     packing = _Packing(compression)
-    abort = partial(leased.in_scope().content.abort, ref)
-    async with undoing(leased.connection) as undo, aclosing(tar):
-        undo.push(f"aborting ingest {ref!r}", abort)
+
+    async def pieces() -> ByteStream:
+        async with aclosing(tar):
+            async for chunk in tar:
+                yield await to_thread.run_sync(packing.take, chunk)
+        yield await to_thread.run_sync(packing.end)
+
+    await _write(leased, pieces(), packing.blob)
+    blob = packing.blob()
+    return Layer(
+        descriptor=Descriptor(media_type=media_type, digest=blob.digest, size=blob.size), diff_id=packing.diff_id
+    )
+
+
+async def _write(leased: Services, pieces: ByteStream, blob: Callable[[], _Blob]) -> None:
+    """Store a stream as a blob; `blob` tells what it was once it has ended."""
+    ref = f"containerd-py-new-{secrets.token_hex(12)}"
+    async with undoing(leased.connection) as undo, aclosing(pieces):
+        undo.push(f"aborting ingest {ref!r}", partial(leased.in_scope().content.abort, ref))
         try:
             async with leased.content.open_writer(ref) as writer:
                 try:
-                    async for chunk in tar:
-                        await writer.write(await to_thread.run_sync(packing.take, chunk))
-                    await writer.write(await to_thread.run_sync(packing.end))
+                    async for piece in pieces:
+                        await writer.write(piece)
                 except Exception:
                     await writer.release()  # the daemon lets go of the ingest before it is aborted
                     raise
+                made = blob()
                 # Without the expected digest: where the daemon sees one it has, it says so without leasing the blob.
-                digest = await writer.commit(size=packing.size, labels={UNCOMPRESSED: packing.diff_id})
-                if digest != packing.digest:
-                    raise DigestMismatchError(expected=packing.digest, actual=digest, source="the daemon")
+                digest = await writer.commit(size=made.size, labels=made.labels)
+                if digest != made.digest:
+                    raise DigestMismatchError(expected=made.digest, actual=digest, source="the daemon")
         except AlreadyExistsError:
-            await leased.content.update(packing.digest, {UNCOMPRESSED: packing.diff_id})
+            made = blob()
+            if made.labels:
+                await leased.content.update(made.digest, made.labels)
         undo.keep()
-    return Layer(
-        descriptor=Descriptor(media_type=media_type, digest=packing.digest, size=packing.size),
-        diff_id=packing.diff_id,
-    )
 
 
 class _Packing:
@@ -92,15 +112,15 @@ class _Packing:
         self._compressor = archive_compression.Compressor(compression)
         self._plain = hashlib.sha256()
         self._packed = hashlib.sha256()
-        self.size = 0
+        self._size = 0
 
     @property
     def diff_id(self) -> str:
         return f"sha256:{self._plain.hexdigest()}"
 
-    @property
-    def digest(self) -> str:
-        return f"sha256:{self._packed.hexdigest()}"
+    def blob(self) -> _Blob:
+        digest = f"sha256:{self._packed.hexdigest()}"
+        return _Blob(digest=digest, size=self._size, labels={UNCOMPRESSED: self.diff_id})
 
     def take(self, data: bytes) -> bytes:
         self._plain.update(data)
@@ -111,7 +131,7 @@ class _Packing:
 
     def _count(self, data: bytes) -> bytes:
         self._packed.update(data)
-        self.size += len(data)
+        self._size += len(data)
         return data
 
 

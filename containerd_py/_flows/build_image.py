@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import attrs
-from anyio import to_thread
 
 from containerd_py._flows.assembling import Base, base_of, chosen_epoch, write_image
 from containerd_py._flows.authoring import ByteStream, Layer, decompressed, generated, in_thread, write_layer
@@ -182,19 +181,19 @@ class _Build:
 def _plain_tar(layer: TarLayer) -> ByteStream:
     source = layer.source
     if isinstance(source, str | os.PathLike):
-        return decompressed(_file(Path(source)), what=os.fspath(source))
+        return decompressed(in_thread(_file(Path(source))), what=os.fspath(source))
     return decompressed(generated(source), what="the layer's stream")
 
 
-async def _file(path: Path) -> ByteStream:
+def _file(path: Path) -> Iterator[bytes]:
+    """Yield what is in a file. A generator, to be run in a thread: it closes the file wherever it is left."""
     try:
-        file = await to_thread.run_sync(path.open, "rb", 0)
+        with path.open("rb", buffering=0) as file:
+            while data := file.read(_READ_SIZE):
+                yield data
     except FileNotFoundError as error:
         raise NotFoundError(f"{path}: no such file") from error
     except PermissionError as error:
         raise PermissionDeniedError(f"{path}: this user may not read it") from error
     except OSError as error:
         raise FailedPreconditionError(f"{path}: cannot be read: {error.strerror}") from error
-    with file:
-        while data := await to_thread.run_sync(file.read, _READ_SIZE):
-            yield data
