@@ -72,4 +72,4 @@ class CallGuard(Wrapper):
         for task in self._entered:
             if task not in self._interrupted:
                 self._interrupted.add(task)
-                task.cancel()
+                task.cancel("its call has ended")
