@@ -37,14 +37,20 @@ async def proxy(daemon: Daemon) -> AsyncIterator[SocketProxy]:
 async def proxied(proxy: SocketProxy, namespace: str) -> AsyncIterator[Client]:
     """Lend a client that talks through the proxy."""
     async with connect(proxy.address, namespace=namespace) as client:
-        yield client
+        yield quiet(client)
 
 
 @asynccontextmanager
 async def proxied_client(daemon: Daemon, namespace: str) -> AsyncIterator[tuple[SocketProxy, Client]]:
     """Lend a proxy in front of any daemon and a client behind it."""
     async with open_proxy(daemon.address) as proxy, connect(proxy.address, namespace=namespace) as client:
-        yield proxy, client
+        yield proxy, quiet(client)
+
+
+def quiet(client: Client) -> Client:
+    """Have the client ask nothing of its own after it reconnects, so that requests can be counted."""
+    client.services.connection.channel.on_connected = None
+    return client
 
 
 async def part(proxy: SocketProxy, client: Client) -> None:
