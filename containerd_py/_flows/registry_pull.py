@@ -29,6 +29,7 @@ from containerd_py._flows.image_records import save_record
 from containerd_py._flows.leasing import hold_lease
 from containerd_py._flows.progress_board import ProgressBoard
 from containerd_py._flows.pull_request import PullRequest
+from containerd_py._flows.ranged_fetch import RangedSource
 from containerd_py._flows.together import Workers, working_together
 from containerd_py._flows.unpack import UnpackHooks, artifact_error, plan_layers, unpack_layers
 from containerd_py.errors import InvalidArgumentError
@@ -89,6 +90,7 @@ class _Graph:
     ) -> None:
         self._leased = leased
         self._repository = repository
+        self._blobs = RangedSource(repository, request.registry.limits)
         self._request = request
         self._board = board
         self._group = group
@@ -195,7 +197,7 @@ class _Graph:
         async with self._downloads:
             fetched = await fetch_blob(
                 self._leased,
-                self._repository,
+                self._blobs,
                 descriptor,
                 report=partial(self._tell, "downloading", descriptor, parent),
                 labels=source_labels(self._request.reference, NO_LABELS),

@@ -34,10 +34,11 @@ _RANGE_REFUSED: Final = 416
 
 
 class Blob:
-    """An asynchronous iterator over the bytes from an offset to the end, in chunks as large as the network gives.
+    """An asynchronous iterator over the bytes from an offset to an end, in chunks as large as the network gives.
 
-    `offset` is where the next chunk begins, `host` who sends it. Exactly `size` bytes come, or an error: a broken
-    connection is resumed at the exact offset, a host that cannot go on is replaced by the next one.
+    `offset` is where the next chunk begins, `end` the byte after the last one, `host` who sends it. Exactly those bytes
+    come, or an error: a broken connection is resumed at the exact offset, a host that cannot go on is replaced by the
+    next one. `size` is that of the whole content.
     """
 
     def __init__(
@@ -47,9 +48,11 @@ class Blob:
         size: int,
         offset: int,
         limits: RegistryLimits,
+        end: int | None = None,
         inline: bytes | None = None,
     ) -> None:
         self.size = size
+        self.end = size if end is None else end
         self._inline = inline  # the whole content, where the descriptor brought it along
         self.offset = offset
         self._limits = limits
@@ -59,6 +62,7 @@ class Blob:
         self._opened_at = offset
         self._stuck = 0  # connections in a row that brought (next to) nothing
         self._whole = False  # the source answers ranges with nonsense: ask for everything and skip
+        self.has_ranges = True  # as far as is known
 
     @property
     def host(self) -> str:
@@ -77,10 +81,10 @@ class Blob:
         """
         while True:
             if self._response is None:
-                if self.offset == self.size:
+                if self.offset == self.end:
                     raise StopAsyncIteration
                 if self._inline is not None:
-                    return self._taken(self._inline[self.offset :])
+                    return self._taken(self._inline[self.offset : self.end])
                 self._response = await self._connect()
             try:
                 chunk = await self._response.chunk()
@@ -90,9 +94,13 @@ class Blob:
                 if chunk:
                     return self._taken(chunk)
                 self.close()
-                if self.offset < self.size:
+                if self.offset < self.end:
                     reason = f"{self.host} ended the body at byte {self.offset} of {self.size}"
                     await self._broken(RegistryDisconnectedError(reason, host=self.host))
+
+    def read_on(self) -> None:
+        """Go on to the content's very end."""
+        self.end = self.size
 
     def close(self) -> None:
         """Drop the connection, unless its answer was read to the end."""
@@ -105,11 +113,16 @@ class Blob:
         if self.offset > self.size:
             self.close()
             raise SizeMismatchError(f"{self.host} sends more than the {self.size} bytes the descriptor promises")
+        if self.end < self.size and self.offset >= self.end:
+            chunk = chunk[: len(chunk) - (self.offset - self.end)]
+            self.offset = self.end
+            if not self.has_ranges:
+                self.close()  # the rest is on its way too
         return chunk
 
     async def _broken(self, error: RegistryError) -> None:
         """Go on after an answer that broke off: with the same host if it merely dropped the connection."""
-        if self.offset == self.size:
+        if self.offset == self.end:
             self.close()  # all is here: how the answer ended matters no more
         elif isinstance(error, RegistryDisconnectedError):
             await self._dropped(error)
@@ -146,13 +159,19 @@ class Blob:
         while True:
             self._opened_at = self.offset
             try:
-                offset = 0 if self._whole else self.offset
-                response = await self._sources[0].open(offset, last=len(self._sources) == 1)
+                response = await self._sources[0].open(self._range, last=len(self._sources) == 1)
             except RegistryError as error:
                 self._give_up_source(error)
             else:
                 if await self._position(response):
                     return response
+
+    @property
+    def _range(self) -> tuple[int, int | None]:
+        """The bytes to ask for: from where, and to where (the byte after the last one) if not to the end."""
+        if self._whole:
+            return 0, None
+        return self.offset, None if self.end == self.size else self.end
 
     async def _position(self, response: Response) -> bool:
         """Bring an answer to our offset; False where it broke or was of no use, and the next one is to be opened."""
@@ -176,7 +195,7 @@ class Blob:
             RegistryError: It is a refusal, is encoded, or holds another part than the one asked for.
         """
         source = self._sources[0]
-        if response.status == _RANGE_REFUSED and self.offset and not self._whole:
+        if response.status == _RANGE_REFUSED and self._range != (0, None):
             self._whole = True
             return False
         if response.status not in {_OK, _PARTIAL}:
@@ -191,6 +210,7 @@ class Blob:
         else:
             if response.content_length not in {None, self.size}:
                 raise self._wrong_size(response.content_length)
+            self.has_ranges = self.has_ranges and not self._whole and self._range == (0, None)
             await self._skip(response, self.offset)
         return True
 
@@ -198,7 +218,7 @@ class Blob:
         matched = _RANGE_RE.fullmatch(content_range.strip())
         if matched is None or int(matched[1]) != self.offset or not self.offset <= int(matched[2]) < self.size:
             raise RegistryError(
-                f"{self.host} was asked for bytes {self.offset} to {self.size - 1} and sends {content_range[:64]!r}",
+                f"{self.host} was asked for bytes {self.offset} to {self.end - 1} and sends {content_range[:64]!r}",
                 host=self.host,
             )
         if matched[3] is not None and int(matched[3]) != self.size:

@@ -126,9 +126,9 @@ class Repository:
 
     @asynccontextmanager
     async def open_blob(
-        self, descriptor: Descriptor, *, offset: int = 0, exclude: Collection[str] = ()
+        self, descriptor: Descriptor, *, offset: int = 0, size: int | None = None, exclude: Collection[str] = ()
     ) -> AsyncIterator[Blob]:
-        """Open content for reading from `offset` (bytes) to its end; digests are the reader's to check.
+        """Open content for reading `size` bytes from `offset`, None: to its end; digests are the reader's to check.
 
         The body's chunks come as the network gives them, on a fast one 256 KiB and more. Reading raises what
         `Blob.__anext__` names. `exclude` leaves hosts out that sent something wrong before (`Blob.host`).
@@ -138,13 +138,17 @@ class Repository:
             InvalidArgumentError: The digest is malformed, or the offset outside the content.
         """
         check_digest(descriptor.digest)
-        if not 0 <= offset <= descriptor.size:
-            raise InvalidArgumentError(f"offset {offset} is outside the {descriptor.size} bytes of {descriptor.digest}")
+        end = descriptor.size if size is None else offset + size
+        if not 0 <= offset <= end <= descriptor.size:
+            raise InvalidArgumentError(
+                f"{offset} to {end} is outside the {descriptor.size} bytes of {descriptor.digest}"
+            )
         kind = "manifests" if is_manifest(descriptor.media_type) or is_index(descriptor.media_type) else "blobs"
         blob = Blob(
             self._sources(descriptor, (kind,), exclude),
             size=descriptor.size,
             offset=offset,
+            end=end,
             limits=self._limits,
             inline=await to_thread.run_sync(_inline, descriptor) if descriptor.data is not None else None,
         )

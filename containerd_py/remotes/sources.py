@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import attrs
 
@@ -13,19 +13,22 @@ from containerd_py.remotes.exchange import Attempts
 from containerd_py.remotes.host_client import HostClient
 from containerd_py.remotes.responses import Response
 
+Range: TypeAlias = tuple[int, int | None]
+"""Bytes of some content: from where, and the byte after the last one; None: to the end."""
+
 _MEDIA_TYPE_RE: Final = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}", re.ASCII)
 
 
 class Source(Protocol):
-    """Something that can be asked for bytes from an offset on."""
+    """Something that can be asked for a range of bytes."""
 
     @property
     def name(self) -> str:
         """What messages call it."""
         ...
 
-    async def open(self, offset: int, *, last: bool) -> Response:
-        """Ask for the bytes from `offset`; `last` says that there is no other source to turn to."""
+    async def open(self, wanted: Range, *, last: bool) -> Response:
+        """Ask for bytes; `last` says that there is no other source to turn to."""
         ...
 
     async def refusal(self, response: Response) -> RegistryError:
@@ -47,11 +50,11 @@ class HostSource:
         """The host."""
         return self.client.name
 
-    async def open(self, offset: int, *, last: bool) -> Response:
+    async def open(self, wanted: Range, *, last: bool) -> Response:
         """Ask the host, with all it demands."""
         url = self.client.url(self.kind, self.digest)
         attempts = Attempts(self.client.session.limits, last_host=last)
-        return await self.client.send("GET", url, _headers(self.media_type, offset), attempts)
+        return await self.client.send("GET", url, _headers(self.media_type, wanted), attempts)
 
     async def refusal(self, response: Response) -> RegistryError:
         """Make the error for an answer that is none."""
@@ -71,16 +74,21 @@ class ForeignSource:
         """The host that led us here."""
         return f"a URL named by {self.client.name}"
 
-    async def open(self, offset: int, *, last: bool) -> Response:  # noqa: ARG002  the registry itself comes after it
+    async def open(self, wanted: Range, *, last: bool) -> Response:  # noqa: ARG002  the registry itself comes after it
         """Ask the URL."""
-        return await self.client.send_elsewhere(self.url, _headers(self.media_type, offset))
+        return await self.client.send_elsewhere(self.url, _headers(self.media_type, wanted))
 
     async def refusal(self, response: Response) -> RegistryError:
         """Make the error for an answer that is none."""
         return await self.client.refusal(response)
 
 
-def _headers(media_type: str, offset: int) -> Mapping[str, str]:
+def _headers(media_type: str, wanted: Range) -> Mapping[str, str]:
     # The media type is a stranger's: what cannot stand in a header is not asked for.
     headers = {"Accept": f"{media_type}, */*" if _MEDIA_TYPE_RE.fullmatch(media_type) else "*/*"}
-    return {**headers, "Range": f"bytes={offset}-"} if offset else headers
+    offset, end = wanted
+    if end is not None:
+        headers["Range"] = f"bytes={offset}-{end - 1}"
+    elif offset:
+        headers["Range"] = f"bytes={offset}-"
+    return headers
