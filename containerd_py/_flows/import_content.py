@@ -121,7 +121,7 @@ class ArchiveContent:
         """Return a document; see `ImportContent`."""
         data = self._small.get(descriptor.digest)
         if data is None:
-            return await read_blob(self._leased, descriptor, limit=limit)
+            return await _read_here(self._leased, descriptor, limit, "the archive")
         _check_size(descriptor, len(data))
         return data
 
@@ -168,7 +168,6 @@ class ArchiveContent:
                 report=lambda taken: self._report(member.path, taken, member.size),
             ),
         )
-        self._report(member.path, member.size, member.size)
         self._stored[stored.digest] = member.size
         return Brought(digest=stored.digest, size=member.size, is_compressed=is_compressed(start))
 
@@ -195,7 +194,7 @@ class FolderContent:
         try:
             file = await self._open(descriptor)
         except NotFoundError:
-            return await read_blob(self._leased, descriptor, limit=limit)
+            return await _read_here(self._leased, descriptor, limit, "the layout")
         data = await to_thread.run_sync(_read_and_close, file, limit)
         _check_size(descriptor, len(data))
         digest = digest_of(data)
@@ -233,7 +232,6 @@ class FolderContent:
             file.close()
         if labels and not stored.is_new:  # somebody else was faster
             await self._leased.content.update(descriptor.digest, labels)
-        self._report(file.path, file.size, file.size)
 
     async def _open(self, descriptor: Descriptor) -> LayoutFile:
         return await to_thread.run_sync(self._folder.open_blob, descriptor.digest)
@@ -249,6 +247,14 @@ async def store_bytes(leased: Services, data: bytes, digest: str, labels: Mappin
     stored = await store_content(leased, Incoming(next=next_piece, size=len(data), digest=digest), labels=labels)
     if labels and not stored.is_new:
         await leased.content.update(digest, labels)
+
+
+async def _read_here(leased: Services, descriptor: Descriptor, limit: int, source: str) -> bytes:
+    """Read a document that the source does not have."""
+    try:
+        return await read_blob(leased, descriptor, limit=limit)
+    except NotFoundError as error:
+        raise NotFoundError(f"{descriptor.digest} is neither in {source} nor in the content store") from error
 
 
 def _digest_in(path: str) -> str:

@@ -126,8 +126,8 @@ class _Storing:
     async def check(self) -> str:
         """Read the rest of what the store has already, and check it all the same where that is possible still."""
         self._is_hashed = self._is_hashed or not self._taken
-        while piece := await self._next():
-            del piece
+        while await self._next():
+            self._incoming.report(self._taken)
         self._check_size()
         digest = f"sha256:{self._hash.hexdigest()}"
         promised = self._incoming.digest

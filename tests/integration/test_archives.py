@@ -67,8 +67,10 @@ async def says_hello(client: Client, image: Image) -> bool:
 # ── round trips ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("kind", ["busybox", "layered", "docker", "index"])
-@pytest.mark.parametrize("form", ["plain", "gzip", "zstd", "folder", "stream"])
+@pytest.mark.parametrize(
+    ("kind", "form"),
+    [("busybox", "gzip"), ("layered", "plain"), ("docker", "stream"), ("index", "folder"), ("index", "zstd")],
+)
 async def test_what_was_exported_is_imported_and_runs(
     client: Client, seeded_images: SeededImages, tmp_path: Path, kind: str, form: str
 ):
@@ -129,25 +131,22 @@ async def test_an_export_is_the_same_each_time(client: Client, seeded_images: Se
 
 @pytest.mark.lines("1.7", "2.1")
 @pytest.mark.parametrize("kind", ["layered", "docker", "index"])
-@pytest.mark.parametrize(
-    ("options", "arguments"),
-    [
-        ({}, []),
-        ({"all_platforms": True}, ["--all-platforms"]),
-        ({"docker_manifest": False}, ["--skip-manifest-json"]),
-        ({"via": "transfer"}, []),
-    ],
-)
 async def test_an_export_has_the_bytes_of_ctrs(
-    client: Client, ctr: Ctr, seeded_images: SeededImages, tmp_path: Path, local, kind, options, arguments
+    client: Client, ctr: Ctr, seeded_images: SeededImages, tmp_path: Path, local, kind
 ):
     """The archive is the one that `ctr image export` makes, with where the image came from and all."""
     ref = getattr(seeded_images, kind)
     await client.pull(ref, via="client", all_platforms=True)
-    await ctr("images", "export", *local, *arguments, str(tmp_path / "theirs"), ref)
-    await client.export_images(ref, tmp_path / "ours", **options)
+    for options, arguments in (
+        ({}, []),
+        ({"all_platforms": True}, ["--all-platforms"]),
+        ({"docker_manifest": False}, ["--skip-manifest-json"]),
+        ({"via": "transfer"}, []),
+    ):
+        await ctr("images", "export", *local, *arguments, str(tmp_path / "theirs"), ref)
+        await client.export_images(ref, tmp_path / "ours", **options)
+        assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes(), options
     await clear(client)
-    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
 
 
 @pytest.mark.parametrize("kind", ["layered", "docker", "index"])
