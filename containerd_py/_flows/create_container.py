@@ -22,12 +22,14 @@ from containerd_py.image import Image
 from containerd_py.labels import DEFAULT_RUNTIME, STOP_SIGNAL
 from containerd_py.oci import runtime_spec
 from containerd_py.oci.default_spec import default_spec
-from containerd_py.oci.host import uses_cgroup2
+from containerd_py.oci.host import supports_seccomp, uses_cgroup2
 from containerd_py.oci.image_options import check_image_config
 from containerd_py.oci.image_spec import ImageConfig, container_labels
+from containerd_py.oci.seccomp import finish_seccomp
 from containerd_py.oci.spec_options import (
     SpecOption,
     compose,
+    with_default_seccomp,
     with_env,
     with_host_hosts_file,
     with_host_namespace,
@@ -116,7 +118,8 @@ async def create_container(
                 *_options(env=env, cwd=cwd, mounts=mounts, terminal=terminal, read_only=read_only, network=network),
                 *spec_options,
             )
-            spec = options(default_spec(namespace=services.namespace, id=container_id, cgroup2=uses_cgroup2()))
+            given = _default_spec(services.namespace, container_id)
+            spec = finish_seccomp(given, options(given))
             if not spec.get("process", {}).get("args"):
                 raise InvalidArgumentError(f"{image!r} says no command to run: give args")
             record = ContainerRecord(
@@ -139,6 +142,11 @@ async def _prepare(services: Services, undo: Undo, snapshotter: str, key: str, p
     snapshots = services.snapshotter(snapshotter)
     with undo.making(f"removing snapshot {key}", lambda: snapshots.remove(key)):
         return await prepare_snapshot(snapshots, key, parent=parent)
+
+
+def _default_spec(namespace: str, container_id: str) -> runtime_spec.Spec:
+    spec = default_spec(namespace=namespace, id=container_id, cgroup2=uses_cgroup2())
+    return with_default_seccomp()(spec) if supports_seccomp() else spec  # runc refuses what the kernel has not
 
 
 async def _runtime(services: Services, runtime: str | Runtime | None) -> Runtime:

@@ -22,15 +22,24 @@ _SKIPPED_DIRECTORIES: Final = frozenset({"pts", "shm", "fd", "mqueue", ".lxc", "
 
 def current_capabilities() -> list[str]:
     """Return the capabilities this process has (its effective set)."""
-    with open("/proc/self/status", "rb", buffering=0) as file:  # noqa: PTH123  # one unbuffered read of the kernel's text
-        status = file.read().decode()
+    status = _own_status().decode()
     mask = int(next(line for line in status.splitlines() if line.startswith("CapEff:")).split()[1], 16)
     return [name for bit, name in enumerate(KNOWN_CAPABILITIES) if mask >> bit & 1]
+
+
+def supports_seccomp() -> bool:
+    """Tell whether this machine's kernel can filter system calls. Blocks for a moment."""
+    return b"\nSeccomp:" in _own_status()
 
 
 def uses_cgroup2() -> bool:
     """Tell whether this machine has cgroup v2 alone, for `default_spec`. Blocks."""
     return Path("/sys/fs/cgroup/cgroup.controllers").exists()
+
+
+def _own_status() -> bytes:
+    with open("/proc/self/status", "rb", buffering=0) as file:  # noqa: PTH123  # one unbuffered read of the kernel's text
+        return file.read()
 
 
 def device_at(path: str, *, container_path: str | None = None) -> Device:

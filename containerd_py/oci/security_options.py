@@ -149,7 +149,7 @@ def with_seccomp(profile: Seccomp) -> SpecOption:
 
 
 def with_seccomp_unconfined() -> SpecOption:
-    """Filter no system calls."""
+    """Filter no system calls: the one way out of the default filter."""
 
     def edit(spec: Spec) -> None:
         linux_of(spec).pop("seccomp", None)

@@ -76,6 +76,9 @@ from containerd_py.oci.resource_options import (
     with_rdt,
     with_unified,
 )
+from containerd_py.oci.seccomp import (
+    with_default_seccomp,
+)
 from containerd_py.oci.security_options import (
     with_added_capabilities,
     with_all_known_capabilities,
@@ -130,6 +133,7 @@ __all__ = [
     "with_cpus_mems",
     "with_default_devices",
     "with_default_path_env",
+    "with_default_seccomp",
     "with_dev_shm_size",
     "with_device_rules",
     "with_devices",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from containerd_py.errors import InvalidArgumentError, NotFoundError
-from containerd_py.oci.host import current_capabilities, device_at, devices_below, uses_cgroup2
+from containerd_py.oci.host import current_capabilities, device_at, devices_below, supports_seccomp, uses_cgroup2
 
 NULL = {"path": "/dev/null", "type": "c", "major": 1, "minor": 3}
 
@@ -61,3 +61,8 @@ def test_capabilities_and_cgroups():
     """Both are read from the kernel."""
     assert all(name.startswith("CAP_") for name in current_capabilities())
     assert uses_cgroup2() is Path("/sys/fs/cgroup/cgroup.controllers").exists()
+
+
+def test_seccomp_is_what_the_kernel_says():
+    """The kernel tells of a filter, even of none, if it can have one."""
+    assert supports_seccomp() is Path("/proc/sys/kernel/seccomp").is_dir()

@@ -516,6 +516,7 @@ def test_options_keep_nothing_of_what_they_were_made_with():
         so.with_device_rules(rules),
         so.with_block_io(config),
         so.with_user_namespace([mapping], [mapping]),
+        so.with_default_seccomp(),
         so.with_seccomp(seccomp),
     )
     expected = option(EMPTY)
