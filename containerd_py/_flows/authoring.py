@@ -8,17 +8,17 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Mapping
-from contextlib import aclosing
-from functools import partial
+from contextlib import aclosing, suppress
 from typing import Final
 
+import anyio
 import attrs
 from anyio import to_thread
 
 from containerd_py._flows.undoing import undoing
 from containerd_py.archives import compression as archive_compression
 from containerd_py.archives.limits import ArchiveLimits
-from containerd_py.errors import AlreadyExistsError, ArchiveError, DigestMismatchError
+from containerd_py.errors import AlreadyExistsError, ArchiveError, DigestMismatchError, NotFoundError
 from containerd_py.labels import UNCOMPRESSED
 from containerd_py.oci.digests import digest_of
 from containerd_py.oci.image_documents import dump_document
@@ -26,6 +26,8 @@ from containerd_py.oci.media_type_families import Compression, MediaTypes, layer
 from containerd_py.services.bundle import Services
 from containerd_py.types import NO_LABELS, Descriptor
 
+# An opening that was broken off may still make the ingest in the daemon when it is to be aborted.
+_LATE_PAUSES: Final[tuple[float, ...]] = (0.0, 0.05, 0.2)  # seconds
 # A file of zeros shrinks thirty thousandfold under zstd: containerd unpacks it without a bound, we with a wide one.
 _LAYER_LIMITS: Final = ArchiveLimits(ratio=10**6, size=2**40)
 ByteStream = AsyncGenerator[bytes, None]  # whoever takes one closes it
@@ -83,10 +85,21 @@ async def write_layer(leased: Services, tar: ByteStream, *, compression: Compres
 async def _write(leased: Services, pieces: ByteStream, blob: Callable[[], _Blob]) -> None:
     """Store a stream as a blob; `blob` tells what it was once it has ended."""
     ref = f"containerd-py-new-{secrets.token_hex(12)}"
+    content = leased.in_scope().content
+    pauses = _LATE_PAUSES  # until the ingest is known to exist
+
+    async def abort() -> None:
+        for pause in pauses:
+            await anyio.sleep(pause)
+            with suppress(NotFoundError):
+                await content.abort(ref)
+                return
+
     async with undoing(leased.connection) as undo, aclosing(pieces):
-        undo.push(f"aborting ingest {ref!r}", partial(leased.in_scope().content.abort, ref))
+        undo.push(f"aborting ingest {ref!r}", abort)
         try:
             async with leased.content.open_writer(ref) as writer:
+                pauses = (0.0,)
                 try:
                     async for piece in pieces:
                         await writer.write(piece)

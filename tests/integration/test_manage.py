@@ -394,12 +394,13 @@ async def test_only_what_nothing_needs_is_cleaned_up(idle_client: Client):
     await container.delete()
 
 
-async def test_images_without_the_label_that_keeps_them_stay_unpacked(client: Client, busybox: Image):
+async def test_images_without_the_label_that_keeps_them_stay_unpacked(idle_client: Client):
     """An image that is unpacked, though nobody labelled it so, is in use all the same."""
-    config = (await busybox.manifest()).config
-    await client.content.update(config.digest, {"containerd.io/gc.ref.snapshot.overlayfs": ""})
-    assert (await client.cleanup_snapshots()).removed == ()
-    assert await busybox.is_unpacked()
+    (image,) = await idle_client.list_images()
+    config = (await image.manifest()).config
+    await idle_client.content.update(config.digest, {"containerd.io/gc.ref.snapshot.overlayfs": ""})
+    assert (await idle_client.cleanup_snapshots()).removed == ()
+    assert await image.is_unpacked()
 
 
 async def test_unpacking_for_native(client: Client, layered: Image):
