@@ -21,6 +21,7 @@ from containerd_py._flows.snapshotter_care import CleanupReport, SnapshotterInfo
 from containerd_py.cio.config import NULL_IO, IOConfig, log_binary, log_file, log_uri
 from containerd_py.cio.fifos import FifoIO, attach_fifos, open_fifos
 from containerd_py.cio.inherit import open_inherited
+from containerd_py.cleanup import Cleanup
 from containerd_py.client import Client, connect
 from containerd_py.container import Container
 from containerd_py.daemon import Daemon, open_daemon
@@ -79,6 +80,7 @@ from containerd_py.image import Image, ImageUsage
 from containerd_py.lifetimes import Deletable, deleting
 from containerd_py.oci.config_changes import ConfigChanges
 from containerd_py.oci.image_spec import History, ImageConfig, Manifest
+from containerd_py.pool import ClientPool
 from containerd_py.process import Process
 from containerd_py.progress import Progress
 from containerd_py.references import Reference
@@ -143,10 +145,12 @@ __all__ = [
     "AlreadyExistsError",
     "ArchiveError",
     "CancelledByDaemonError",
+    "Cleanup",
     "CleanupError",
     "CleanupReport",
     "Client",
     "ClientClosedError",
+    "ClientPool",
     "CompletedProcess",
     "ConfigChanges",
     "ConflictError",

@@ -8,7 +8,7 @@ has gone is remembered on the connection and undone when the daemon is back.
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final, Generic, TypeVar
 
@@ -155,7 +155,7 @@ class Undo:
         try:
             (await _protected(lambda: self._run(failures))).unwrap()
         except CancelledError as cancelled:
-            _note(failures, cancelled)
+            note_failures(failures, cancelled)
             raise
         return failures
 
@@ -171,7 +171,32 @@ class Undo:
                 failures.append(error)
 
 
-def _note(failures: list[Exception], error: BaseException) -> None:
+async def undo_all(debts: Iterable[Debt]) -> list[Exception]:
+    """Run steps in their order, each bounded, out of reach of cancellation; return what failed, with the step named.
+
+    One that fails does not keep the others from running. A `Task.cancel` that came meanwhile is raised at the end, with
+    the failures as its notes.
+    """
+    failures: list[Exception] = []
+
+    async def run() -> None:
+        for debt in debts:
+            try:
+                await tidy(debt.what, debt.step)
+            except Exception as error:  # noqa: BLE001  # all are returned
+                error.add_note(f"while {debt.what}")
+                failures.append(error)
+
+    try:
+        (await _protected(run)).unwrap()
+    except CancelledError as cancelled:
+        note_failures(failures, cancelled)
+        raise
+    return failures
+
+
+def note_failures(failures: Iterable[Exception], error: BaseException) -> None:
+    """Tell on an error what was left behind besides."""
     for failure in failures:
         error.add_note(f"left behind: {failure} ({'; '.join(getattr(failure, '__notes__', ()))})")
 
@@ -187,7 +212,7 @@ async def undoing(connection: Connection) -> AsyncIterator[Undo]:
     try:
         yield undo
     except BaseException as error:
-        _note(await undo.run(), error)
+        note_failures(await undo.run(), error)
         raise
     failures = await undo.run()
     if failures:

@@ -19,12 +19,12 @@ Everything is imported from `containerd_py` unless a module is named. Each line 
 documentation; `help(name)` has the rest. This page is written by `python -m tests.docs.public_names`.
 """
 AREAS: Final = {
-    "Connection": "connect Client Services Version",
+    "Connection": "connect Client ClientPool Services Version",
     "Images": """Pull Progress Image ImageRecord ImageUsage ImageCheck ImageDetails Manifest ImageConfig History
         HistoryEntry PruneReport Reference Descriptor Platform""",
     "Making images": "LayerSource DirectoryLayer TarLayer RunLayer ConfigChanges",
     "Registries": "Registry RegistryLimits Credential DockerConfig Secret",
-    "Containers": "Container ContainerRecord Runtime CompletedProcess deleting Deletable for_each",
+    "Containers": "Container ContainerRecord Runtime CompletedProcess deleting Deletable Cleanup for_each",
     "Tasks and processes": """Task Process ExitStatus ProcessStatus ProcessInfo TaskState Metrics CpuMetrics
         MemoryMetrics PidsMetrics IoMetrics""",
     "Input and output": "open_fifos attach_fifos open_inherited FifoIO IOConfig NULL_IO log_file log_binary log_uri",

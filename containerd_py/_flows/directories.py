@@ -1,0 +1,35 @@
+"""Removing directories of this machine that a container had for its own. Never anything that is mounted there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from anyio import to_thread
+
+from containerd_py.errors import FailedPreconditionError
+
+
+async def remove_directory(path: str) -> None:
+    """Remove a directory with everything in it; links are removed, not followed. That it has gone already is fine.
+
+    Raises:
+        FailedPreconditionError: Something is mounted on it or in it, which must not be removed with it.
+        OSError: It is a link or a file, or this user may not remove it.
+    """
+    await to_thread.run_sync(_remove, path, abandon_on_cancel=True)
+
+
+def _remove(path: str) -> None:
+    if not os.path.lexists(path):
+        return
+    if mounted := _mounts_below(os.path.realpath(path)):
+        raise FailedPreconditionError(f"{path} is not removed: {mounted[0]} is mounted there")
+    shutil.rmtree(path)
+
+
+def _mounts_below(path: str) -> list[str]:
+    lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    places = [os.fsdecode(line.split()[4].decode("unicode_escape").encode("latin-1")) for line in lines]
+    return [place for place in places if place == path or place.startswith(f"{path}/")]
