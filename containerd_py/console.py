@@ -23,8 +23,9 @@ from rich.progress import Progress as RichProgress
 from containerd_py.progress import Progress
 
 _SHORT_DIGEST: Final = 12  # hex digits, as Docker shows
+_DIGEST: Final = "sha256:"  # in the names of pieces of content
 _LINE_PAUSE: Final = 2.0  # seconds between two plain lines about the same bytes
-_FINAL_EVENTS: Final = frozenset({"complete", "already exists", "extracted", "saved"})
+_ALL_HERE: Final = frozenset({"complete", "already exists", "extracting", "extracted"})  # every byte has arrived
 
 
 class PullBars:
@@ -78,8 +79,8 @@ class PullBars:
         self._last[_key(progress)] = progress
 
     def _update_bar(self, bars: RichProgress, progress: Progress) -> None:
-        if not progress.name:
-            bars.console.print(progress.event, style="bold", highlight=False)
+        if _DIGEST not in progress.name:  # about the transfer, not about a piece of content
+            bars.console.print(f"{progress.name} {progress.event}".strip(), style="bold", highlight=False)
             return
         row = self._rows.get(progress.name)
         if row is None:
@@ -87,7 +88,7 @@ class PullBars:
             self._rows[progress.name] = row
         before = self._last.get(progress.name)
         total = progress.total or (before.total if before is not None else 0)
-        done = total if progress.event in _FINAL_EVENTS and total else progress.progress
+        done = total if progress.event in _ALL_HERE else progress.progress
         bars.update(row, event=progress.event, completed=done, total=total or None)
 
     def _print_line(self, progress: Progress) -> None:
@@ -111,7 +112,7 @@ def _key(progress: Progress) -> str:
 
 def _label(name: str) -> str:
     """Shorten "layer-sha256:…" to the kind and the first digits of the digest."""
-    kind, separator, digest = name.rpartition("sha256:")
+    kind, separator, digest = name.rpartition(_DIGEST)
     return f"{kind.rstrip('-')} {digest[:_SHORT_DIGEST]}".strip() if separator else name
 
 
