@@ -45,7 +45,7 @@ def test_a_bar_for_each_piece_of_content():
     """On a terminal a piece of content has a bar with its bytes; what concerns the whole is a line above."""
     out = shown(terminal=True)
     assert "4.0/4.0 MiB" in out
-    assert "docker.io/library/demo:latest saved\n" in out
+    assert "docker.io/library/demo:latest saved" in out
     assert "0/? bytes" not in out
 
 
