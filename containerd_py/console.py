@@ -82,13 +82,14 @@ class PullBars:
         if _DIGEST not in progress.name:  # about the transfer, not about a piece of content
             bars.console.print(f"{progress.name} {progress.event}".strip(), style="bold", highlight=False)
             return
-        row = self._rows.get(progress.name)
-        if row is None:
-            row = bars.add_task("", total=None, label=_label(progress.name), event=progress.event)
-            self._rows[progress.name] = row
         before = self._last.get(progress.name)
         total = progress.total or (before.total if before is not None else 0)
         done = total if progress.event in _ALL_HERE else progress.progress
+        row = self._rows.get(progress.name)
+        if row is None:
+            label = _label(progress.name)
+            row = bars.add_task("", total=total or None, completed=done, label=label, event=progress.event)
+            self._rows[progress.name] = row
         bars.update(row, event=progress.event, completed=done, total=total or None)
 
     def _print_line(self, progress: Progress) -> None:
