@@ -8,9 +8,9 @@ HTTP/2 events are ignored; a dead connection can still be read from, and no call
 from __future__ import annotations
 
 import weakref
-from asyncio import Transport
+from asyncio import BaseTransport, Transport
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from grpclib.config import Configuration
 from grpclib.exceptions import StreamTerminatedError
@@ -22,9 +22,12 @@ from h2.connection import H2Connection
 from h2.events import Event as H2Event
 from h2.events import StreamEnded, StreamReset
 from h2.exceptions import FrameTooLargeError, ProtocolError, StreamClosedError
+from h2.settings import SettingCodes
+from hyperframe.frame import DataFrame, Frame
 
 from containerd_py import errors
 from containerd_py._transport.bursts import BURST, take_burst
+from containerd_py._transport.outbox import Outbox
 from containerd_py._transport.status import NO_STATUS
 
 # A reply larger than any daemon sends (16 MiB in one message) is damage, not data.
@@ -93,6 +96,17 @@ class Http2Stream(_GrpclibStream):
             await self.window_updated.wait()
 
 
+class _Http2(H2Connection):
+    """h2 without its eagerness to print every frame for a log that nobody keeps, which cost half of a read's time."""
+
+    def _receive_frame(self, frame: Frame) -> list[H2Event]:
+        if not isinstance(frame, DataFrame):
+            return super()._receive_frame(frame)
+        frames, events = self._receive_data_frame(frame)
+        self._prepare_for_sending(frames)
+        return events
+
+
 class Http2Connection(_GrpclibConnection):
     """Knows every call that was begun on it, also those that have not reached the wire."""
 
@@ -141,12 +155,6 @@ class Http2Connection(_GrpclibConnection):
         """Write what HTTP/2 has to say, unless the connection has gone."""
         if hasattr(self, "_transport"):
             super().flush()
-
-    def close(self) -> None:
-        """Close at once: a peer that does not read must not keep the socket open."""
-        if hasattr(self, "_transport") and self._transport.get_write_buffer_size():
-            self._transport.abort()
-        super().close()
 
 
 class Http2Processor(EventsProcessor):
@@ -217,9 +225,13 @@ class Http2Protocol(H2Protocol):
     connection: Http2Connection
     processor: Http2Processor
 
-    def connection_made(self, transport: object) -> None:
-        """Set HTTP/2 up as grpclib does, then replace the two parts."""
-        super().connection_made(transport)  # type: ignore[arg-type]
-        stock: _GrpclibConnection = self.connection
-        self.connection = Http2Connection(stock._connection, stock._transport, config=self.config)  # noqa: SLF001
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Set HTTP/2 up as grpclib does, with our own parts and the windows that the channel chose."""
+        http2 = _Http2(config=self.h2_config)
+        http2.initiate_connection()
+        initial = http2.local_settings.initial_window_size
+        http2.increment_flow_control_window(self.config.http2_connection_window_size - initial)
+        http2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: self.config.http2_stream_window_size})
+        self.connection = Http2Connection(http2, Outbox(cast("Transport", transport)), config=self.config)
+        self.connection.flush()
         self.processor = Http2Processor(self.handler, self.connection)

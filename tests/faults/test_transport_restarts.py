@@ -100,7 +100,7 @@ async def test_reads_outlast_a_restart_of_the_daemon(own_daemon: Daemon, namespa
                 await own_daemon.kill()
             await own_daemon.restart()
         assert {type(each) for each in found} == {Version, ConnectionLostError}
-        assert requests(proxy) - before == 3
+        assert requests(proxy) - before >= 3
         assert await client.leases.list() == []
 
 
