@@ -9,6 +9,7 @@ with real I/O, and leave nothing behind::
 """
 
 from containerd_py._flows.check_image import ImageCheck
+from containerd_py._flows.container_logs import LogLine
 from containerd_py._flows.image_details import HistoryEntry, ImageDetails
 from containerd_py._flows.image_layers import DirectoryLayer, LayerSource, RunLayer, TarLayer
 from containerd_py._flows.leasing import LEASE_LIFETIME
@@ -18,9 +19,11 @@ from containerd_py._flows.pull import Pull
 from containerd_py._flows.push import Push
 from containerd_py._flows.results import CompletedProcess
 from containerd_py._flows.snapshotter_care import CleanupReport, SnapshotterInfo, UnusedSnapshot
+from containerd_py._flows.terminal_session import DETACHED, Detached, TerminalSession, attached_terminal
 from containerd_py.cio.config import NULL_IO, IOConfig, log_binary, log_file, log_uri
 from containerd_py.cio.fifos import FifoIO, attach_fifos, open_fifos
 from containerd_py.cio.inherit import open_inherited
+from containerd_py.cio.json_log import json_file_log
 from containerd_py.cleanup import Cleanup
 from containerd_py.client import Client, connect
 from containerd_py.container import Container
@@ -139,6 +142,7 @@ from containerd_py.types import Descriptor, Mount, Platform, Timestamp
 from containerd_py.typeurl import TypedValue
 
 __all__ = [
+    "DETACHED",
     "LEASE_LIFETIME",
     "NULL_IO",
     "AbortedError",
@@ -175,6 +179,7 @@ __all__ = [
     "DeadlineExceededError",
     "Deletable",
     "Descriptor",
+    "Detached",
     "DigestMismatchError",
     "DirectoryLayer",
     "DockerConfig",
@@ -203,6 +208,7 @@ __all__ = [
     "LayerSource",
     "Lease",
     "LeaseResource",
+    "LogLine",
     "Manifest",
     "ManifestNotSupportedError",
     "ManifestTooLargeError",
@@ -279,6 +285,7 @@ __all__ = [
     "TaskResumed",
     "TaskStart",
     "TaskState",
+    "TerminalSession",
     "Timestamp",
     "TypedValue",
     "UnauthenticatedError",
@@ -290,9 +297,11 @@ __all__ = [
     "Usage",
     "Version",
     "attach_fifos",
+    "attached_terminal",
     "connect",
     "deleting",
     "for_each",
+    "json_file_log",
     "log_binary",
     "log_file",
     "log_uri",

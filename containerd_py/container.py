@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
+from datetime import datetime, timedelta
 
 import attrs
 
+from containerd_py._flows.container_logs import LogLine, open_logs, window
 from containerd_py._flows.create_task import check_terminal, create_task
 from containerd_py._flows.load_image import load_image
 from containerd_py._flows.specs import spec_of, spec_to_value
@@ -149,6 +151,29 @@ class Container:
         task = Task(self._services, self._id, pid=status.pid, io=recorded if io is None else io)
         await task.attach()
         return task
+
+    def logs(
+        self,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since: datetime | timedelta | None = None,
+        until: datetime | timedelta | None = None,
+        timestamps: bool = False,
+    ) -> AbstractAsyncContextManager[AsyncIterator[LogLine]]:
+        """Lend an iterator over the lines of its log, oldest first, where its task was created with `json_file_log`.
+
+        It has all that was written before the call, of earlier tasks too, also when the task is gone. With `follow` it
+        goes on until the task has ended and everything is in the log. `tail` asks for so many of the last lines that
+        are there already; `since` and `until` for those of a time, or of so long ago; `timestamps` puts each line's
+        time and a blank before its data.
+
+        Raises:
+            NotFoundError: It has no log.
+            InvalidArgumentError: `tail` is negative, or a time has no time zone.
+        """
+        wanted = window(tail=tail, since=since, until=until, timestamps=timestamps)
+        return open_logs(self._services, self._id, wanted, follow=follow)
 
     def __repr__(self) -> str:
         return f"<Container {self._id} namespace={self._services.namespace}>"

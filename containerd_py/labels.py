@@ -20,6 +20,7 @@ SNAPSHOT_REF: Final = "containerd.io/snapshot.ref"  # the chain ID an extraction
 DEFAULT_SNAPSHOTTER: Final = "containerd.io/defaults/snapshotter"  # on a namespace
 DEFAULT_RUNTIME: Final = "containerd.io/defaults/runtime"  # on a namespace
 STOP_SIGNAL: Final = "io.containerd.image.config.stop-signal"
+LOG_FOLDER: Final = "containerd-py/log-folder"  # ours, on a container: where its json-file log is
 
 
 def check_labels(labels: Mapping[str, str]) -> None:

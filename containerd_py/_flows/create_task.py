@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import attrs
+from anyio import to_thread
 
 from containerd_py._flows.specs import spec_of
 from containerd_py._flows.undoing import settled, undoing
 from containerd_py.cio.config import IOConfig
+from containerd_py.cio.json_log import log_folder_of, make_log_folder
 from containerd_py.errors import ContainerdError, FailedPreconditionError, InvalidArgumentError
+from containerd_py.labels import LOG_FOLDER, check_labels
 from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainerRecord
 from containerd_py.task import Task
@@ -29,6 +32,7 @@ async def create_task(
 
     `rootfs` are the mounts of the container's snapshot where the caller knows them already.
     """
+    await _remember_log(services, record, io)
     mounts = _labelled(record, await _rootfs(services, record) if rootfs is None else rootfs)
     task = Task(services, record.id, io=io)
 
@@ -56,6 +60,18 @@ async def create_task(
             raise
         undo.keep()
     return task
+
+
+async def _remember_log(services: Services, record: ContainerRecord, io: IOConfig) -> None:
+    """Tell the container where its log will be, for whoever reads it, also once the task is gone."""
+    folder = log_folder_of(io)
+    if folder is None:
+        return
+    await to_thread.run_sync(make_log_folder, folder)
+    if record.labels.get(LOG_FOLDER) != folder:
+        labels = dict(record.labels) | {LOG_FOLDER: folder}
+        check_labels(labels)
+        await services.containers.update(attrs.evolve(record, labels=labels), fields=[f"labels.{LOG_FOLDER}"])
 
 
 async def _rootfs(services: Services, record: ContainerRecord) -> list[Mount]:

@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -69,6 +69,17 @@ class FifoFolder:
             _require_protected(directory)
             self._path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=directory))
             self._identity = _identity(self._path.lstat())
+
+    def adopt(self, paths: Iterable[str]) -> None:
+        """Take over the folder that an earlier one of us made for these FIFOs; what it did not make is left alone."""
+        fifos = [Path(path) for path in paths if path.startswith("/") and Path(path).parent.name.startswith(PREFIX)]
+        if not fifos or any(fifo.parent != fifos[0].parent for fifo in fifos):
+            return
+        folder = fifos[0].parent
+        with suppress(OSError, PermissionDeniedError):
+            _require_protected(folder.parent)
+            self._identity = _identity(folder.lstat())
+            self._path, self._fifos = folder, [fifo.name for fifo in fifos]
 
     def make_fifo(self, name: str) -> str:
         """Make a FIFO of mode 0600 and return its path."""

@@ -33,6 +33,14 @@ class FifoIO:
         self.stdout: FifoReceiveStream | None = None
         self.stderr: FifoReceiveStream | None = None
         self.is_settled: bool = False
+        self.is_kept: bool = False
+
+    def keep(self) -> None:
+        """Leave the FIFOs where they are on the way out, for `attach_fifos` of this program or another one.
+
+        The process goes on, until a FIFO is full. Whoever attaches last removes them: `attach_fifos(…, remove=True)`.
+        """
+        self.is_kept = True
 
     async def release(self, close_stdin: Callable[[], Awaitable[object]] | None = None) -> None:
         """Say that the shim has opened its ends: `Tasks.Start` has returned, of the task or of the exec.
@@ -72,7 +80,7 @@ async def open_fifos(
     terminal: bool = False,
     directory: str | os.PathLike[str] | None = None,
 ) -> AsyncIterator[FifoIO]:
-    """Make FIFOs for one process and open our ends; close and remove them on the way out.
+    """Make FIFOs for one process and open our ends; close and, without `keep`, remove them on the way out.
 
     A terminal has no stderr. An output that is not wanted goes to /dev/null, without passing through this process.
     `directory` is for the FIFOs' folder and must be seen by the daemon's host under the same path; default:
@@ -90,26 +98,33 @@ async def open_fifos(
         yield io
     finally:
         io.close()
-        await run_to_completion(folder.remove)
+        if not io.is_kept:
+            await run_to_completion(folder.remove)
 
 
 @asynccontextmanager
 async def attach_fifos(
-    config: IOConfig, *, stdin: bool = True, stdout: bool = True, stderr: bool = True
+    config: IOConfig, *, stdin: bool = True, stdout: bool = True, stderr: bool = True, remove: bool = False
 ) -> AsyncIterator[FifoIO]:
     """Open our ends of FIFOs that a running process has already, by their paths as `Tasks.Get` tells them.
 
     Of two readers of an output each gets a part: see that the former one has gone. What is no FIFO (a log URI,
-    /dev/null) is not opened. The FIFOs stay.
+    /dev/null) is not opened. The FIFOs stay, unless they are ours, made by `open_fifos`, and `remove` is True: then
+    they are removed on the way out, if the block was entered and nobody called `keep`.
 
     Raises: NotFoundError, PermissionDeniedError, InvalidArgumentError, ResourceExhaustedError, as `open_fifo`.
     """
     io = FifoIO()
+    io.is_kept = not remove
+    folder = FifoFolder()
     try:
         await run_to_completion(partial(_open_ends, io, config, stdin=stdin, stdout=stdout, stderr=stderr))
+        await run_to_completion(partial(folder.adopt, [config.stdin, config.stdout, config.stderr]))
         yield io
     finally:
         io.close()
+        if not io.is_kept:
+            await run_to_completion(folder.remove)
 
 
 def _make_ends(io: FifoIO, folder: FifoFolder, *, stdin: bool, stdout: bool, stderr: bool, terminal: bool) -> None:

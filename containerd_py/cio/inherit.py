@@ -42,7 +42,7 @@ async def open_inherited(
             inputs.start_soon(_forward, sys.stdin, io.stdin)
         for stream, own in ((io.stdout, sys.stdout), (io.stderr, sys.stderr)):
             if stream is not None:
-                outputs.start_soon(_write_out, stream, own)
+                outputs.start_soon(write_out, stream, own)
         try:
             yield io
         except Exception as error:  # noqa: BLE001 - raised below, when the output that may explain it is out
@@ -81,7 +81,7 @@ async def _read(fd: int) -> bytes:
             continue
 
 
-async def _write_out(stream: ByteReceiveStream, own: TextIO | None) -> None:
+async def write_out(stream: ByteReceiveStream, own: TextIO | None) -> None:
     """Write output in a worker thread: a file's disk or a slow pager must not hold up the event loop."""
     if own is None:
         await discard(stream)

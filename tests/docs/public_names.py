@@ -27,7 +27,8 @@ AREAS: Final = {
     "Containers": "Container ContainerRecord Runtime CompletedProcess deleting Deletable Cleanup for_each",
     "Tasks and processes": """Task Process ExitStatus ProcessStatus ProcessInfo TaskState Metrics CpuMetrics
         MemoryMetrics PidsMetrics IoMetrics""",
-    "Input and output": "open_fifos attach_fifos open_inherited FifoIO IOConfig NULL_IO log_file log_binary log_uri",
+    "Input and output": """open_fifos attach_fifos open_inherited attached_terminal TerminalSession DETACHED Detached
+        FifoIO IOConfig NULL_IO log_file log_binary log_uri json_file_log LogLine""",
     "A daemon of one's own": "open_daemon Daemon",
     "Values of services": """ContentInfo IngestStatus Lease LeaseResource LEASE_LIFETIME Namespace SnapshotInfo
         SnapshotKind SnapshotterInfo UnusedSnapshot CleanupReport Usage Mount Plugin PluginInfo ServerInfo Timestamp
@@ -35,10 +36,11 @@ AREAS: Final = {
     "Events": "Envelope Event EventsGap",
 }
 WITH_MEMBERS: Final = frozenset(
-    ["Client", "Services", "Pull", "Image", "Container", "Task", "Process", "Daemon", "FifoIO"]
+    ["Client", "Services", "Pull", "Image", "Container", "Task", "Process", "Daemon", "FifoIO", "TerminalSession"]
 )
 CONSTANTS: Final = {  # constants and aliases have no documentation of their own
     "NULL_IO": "I/O to and from /dev/null.",
+    "DETACHED": "What a terminal session ends with when it was left and the process goes on.",
     "LEASE_LIFETIME": "How long a lease lives unless it is told otherwise: 24 hours.",
     "LayerSource": "What a layer may be made of: a `DirectoryLayer`, a `TarLayer`, a `RunLayer`.",
     "Event": "What an envelope holds: a class per type of event, `EventsGap`, or `TypedValue` of an unknown type.",
