@@ -74,7 +74,7 @@ async def test_several_tasks_share_a_write(outbox: Outbox, transport: FakeTransp
 
 
 async def test_much_leaves_at_once(outbox: Outbox, transport: FakeTransport):
-    """As much as asyncio would let wait is handed on, so that writers are told to wait; so are bursts, after the rest."""
+    """As much as asyncio would let wait is handed on, so that writers get to wait; so are bursts, after the rest."""
     outbox.write(b"a")
     outbox.write(bytes(FULL))
     assert [len(sent) for sent in transport.sent] == [FULL + 1]
