@@ -27,6 +27,7 @@ from containerd_py.errors import (
 )
 from containerd_py.services.bundle import Services
 from containerd_py.services.content_writer import ContentWriter
+from containerd_py.services.leases import LeaseResource
 from containerd_py.types import NO_LABELS, Descriptor
 
 WRONG_DIGEST: Final = re.compile(r"unexpected commit digest (\S+), expected")  # containerd, plugins/content/local
@@ -163,6 +164,8 @@ async def _ingest(
                 raise
             await _commit(writer, descriptor, labels)
     except AlreadyExistsError:
+        if leased.lease is not None:  # not every daemon adds what was there already
+            await leased.leases.add_resource(leased.lease, LeaseResource(type="content", id=descriptor.digest))
         return False
     except DataLossError:
         # A bad ingest of full length would be committed again and again by whoever comes next.
