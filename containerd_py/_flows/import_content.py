@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, Protocol
 
 import attrs
-from anyio import to_thread
+from anyio.lowlevel import checkpoint_if_cancelled
 
+from containerd_py._completion import run_to_completion
 from containerd_py._flows.image_content import read_blob
 from containerd_py._flows.store_content import Incoming, keep_content, store_content
 from containerd_py.archives.compression import SNIFFED, is_compressed
-from containerd_py.archives.documents import BLOBS, DOCKER_FILE, INDEX_FILE, LAYOUT_FILE
+from containerd_py.archives.documents import BLOBS, DOCKER_FILE, INDEX_FILE, LAYOUT_FILE, blob_path
 from containerd_py.archives.layout_folder import LayoutFile, LayoutFolder
 from containerd_py.archives.limits import ArchiveLimits
 from containerd_py.archives.sources import CHUNK
@@ -191,15 +194,15 @@ class FolderContent:
 
     async def document(self, descriptor: Descriptor, *, limit: int) -> bytes:
         """Return a document; see `ImportContent`."""
+        path = blob_path(descriptor.digest)
         try:
-            file = await self._open(descriptor)
+            data = await run_to_completion(partial(self._folder.read, path, limit))
         except NotFoundError:
             return await _read_here(self._leased, descriptor, limit, "the layout")
-        data = await to_thread.run_sync(_read_and_close, file, limit)
         _check_size(descriptor, len(data))
         digest = digest_of(data)
         if digest != descriptor.digest:
-            raise DigestMismatchError(descriptor.digest, digest, file.path)
+            raise DigestMismatchError(descriptor.digest, digest, path)
         return data
 
     async def keep(self, descriptor: Descriptor, labels: Mapping[str, str] = NO_LABELS) -> None:
@@ -210,15 +213,13 @@ class FolderContent:
             await self._store(descriptor, labels)
 
     async def _store(self, descriptor: Descriptor, labels: Mapping[str, str]) -> None:
-        try:
-            file = await self._open(descriptor)
-        except NotFoundError as error:
-            raise NotFoundError(f"{descriptor.digest} is neither in the layout nor in the content store") from error
-        try:
+        async with self._opened(descriptor) as file:
             _check_size(descriptor, file.size)
 
             async def next_piece() -> bytes:
-                return await to_thread.run_sync(file.read, CHUNK)
+                piece = await run_to_completion(partial(file.read, CHUNK))
+                await checkpoint_if_cancelled()
+                return piece
 
             incoming = Incoming(
                 next=next_piece,
@@ -228,13 +229,25 @@ class FolderContent:
                 report=lambda taken: self._report(file.path, taken, file.size),
             )
             stored = await store_content(self._leased, incoming, labels=labels)
-        finally:
-            file.close()
         if labels and not stored.is_new:  # somebody else was faster
             await self._leased.content.update(descriptor.digest, labels)
 
-    async def _open(self, descriptor: Descriptor) -> LayoutFile:
-        return await to_thread.run_sync(self._folder.open_blob, descriptor.digest)
+    @asynccontextmanager
+    async def _opened(self, descriptor: Descriptor) -> AsyncIterator[LayoutFile]:
+        opened: list[LayoutFile] = []
+
+        def open_blob() -> None:
+            opened.append(self._folder.open_blob(descriptor.digest))
+
+        try:
+            try:
+                await run_to_completion(open_blob)
+            except NotFoundError as error:
+                raise NotFoundError(f"{descriptor.digest} is neither in the layout nor in the content store") from error
+            yield opened[0]
+        finally:
+            for file in opened:
+                file.close()
 
 
 async def store_bytes(leased: Services, data: bytes, digest: str, labels: Mapping[str, str] = NO_LABELS) -> None:
@@ -267,15 +280,3 @@ def _digest_in(path: str) -> str:
 def _check_size(descriptor: Descriptor, size: int) -> None:
     if descriptor.size > 0 and descriptor.size != size:
         raise SizeMismatchError(f"{descriptor.digest} is said to have {descriptor.size} bytes and has {size}")
-
-
-def _read_and_close(file: LayoutFile, limit: int) -> bytes:
-    try:
-        data = b""
-        while len(data) <= limit and (more := file.read(limit + 1 - len(data))):
-            data += more
-    finally:
-        file.close()
-    if len(data) > limit:
-        raise ArchiveError(f"{file.path} has more than the {limit} bytes a document may have")
-    return data

@@ -9,11 +9,14 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from anyio import to_thread
+from anyio.lowlevel import checkpoint_if_cancelled
 
+from containerd_py._completion import run_to_completion
 from containerd_py.archives.sinks import (
     ByteSink,
     CompressingSink,
@@ -91,12 +94,13 @@ class FolderWriter:
     async def write(self, data: bytes) -> None:
         """Add to the file."""
         assert self._file is not None
-        await to_thread.run_sync(write_all, self._file, data)
+        await run_to_completion(partial(write_all, self._file, data))
+        await checkpoint_if_cancelled()
 
     async def end_file(self) -> None:
         """End the file, and have it on the disk."""
         assert self._file is not None
-        await to_thread.run_sync(os.fsync, self._file)
+        await run_to_completion(partial(os.fsync, self._file))
         self.close()
 
     def close(self) -> None:
@@ -138,7 +142,7 @@ async def open_folder(path: Path) -> AsyncIterator[ImageWriter]:
                 yield writer
             finally:
                 writer.close()
-            await to_thread.run_sync(_sync_all, unfinished)
+            await run_to_completion(partial(_sync_all, unfinished))
         finally:
             os.close(folder)
         unfinished.rename(path)

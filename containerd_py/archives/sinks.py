@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Protocol
 
 from anyio import to_thread
+from anyio.lowlevel import checkpoint_if_cancelled
 
+from containerd_py._completion import run_to_completion
 from containerd_py.archives.compression import Compressor
 from containerd_py.errors import InvalidArgumentError
 from containerd_py.oci.media_type_families import Compression
@@ -37,7 +39,8 @@ class FileSink:
 
     async def send(self, item: bytes, /) -> None:
         """Write all of them."""
-        await to_thread.run_sync(write_all, self._descriptor, item)
+        await run_to_completion(partial(write_all, self._descriptor, item))
+        await checkpoint_if_cancelled()
 
 
 class CompressingSink:
@@ -72,7 +75,7 @@ async def open_file_sink(path: str | os.PathLike[str]) -> AsyncIterator[FileSink
     descriptor = os.open(unfinished, flags, 0o666)
     try:
         yield FileSink(descriptor)
-        await to_thread.run_sync(os.fsync, descriptor)
+        await run_to_completion(partial(os.fsync, descriptor))
         unfinished.rename(final)
     except BaseException:
         unfinished.unlink(missing_ok=True)

@@ -6,11 +6,13 @@ import os
 import stat
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
-from anyio import to_thread
+from anyio.lowlevel import checkpoint_if_cancelled
 
+from containerd_py._completion import run_to_completion
 from containerd_py.errors import ArchiveError
 
 ArchiveSource = str | os.PathLike[str] | AsyncIterable[bytes]
@@ -33,11 +35,13 @@ async def open_source(source: ArchiveSource) -> AsyncIterator[AsyncIterator[byte
     if not isinstance(source, str | os.PathLike):
         yield aiter(source)
         return
-    descriptor = await to_thread.run_sync(_open, os.fspath(source))
+    opened: list[int] = []
     try:
-        yield _FileChunks(descriptor)
+        await run_to_completion(lambda: opened.append(_open(os.fspath(source))))
+        yield _FileChunks(opened[0])
     finally:
-        os.close(descriptor)
+        for descriptor in opened:
+            os.close(descriptor)
 
 
 def is_folder(source: ArchiveSource) -> bool:
@@ -63,7 +67,8 @@ class _FileChunks:
         return self
 
     async def __anext__(self) -> bytes:
-        chunk = await to_thread.run_sync(os.read, self._descriptor, CHUNK)
+        chunk = await run_to_completion(partial(os.read, self._descriptor, CHUNK))
+        await checkpoint_if_cancelled()
         if not chunk:
             raise StopAsyncIteration
         return chunk
