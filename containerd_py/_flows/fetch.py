@@ -164,8 +164,8 @@ async def _ingest(
                 raise
             await _commit(writer, descriptor, labels)
     except AlreadyExistsError:
-        if leased.lease is not None:  # not every daemon adds what was there already
-            await leased.leases.add_resource(leased.lease, LeaseResource(type="content", id=descriptor.digest))
+        if services.lease is not None:  # not every daemon adds what was there already
+            await services.leases.add_resource(services.lease, LeaseResource(type="content", id=descriptor.digest))
         return False
     except DataLossError:
         # A bad ingest of full length would be committed again and again by whoever comes next.
