@@ -14,11 +14,13 @@ from containerd_py._flows.image_details import HistoryEntry, ImageDetails
 from containerd_py._flows.image_layers import DirectoryLayer, LayerSource, RunLayer, TarLayer
 from containerd_py._flows.leasing import LEASE_LIFETIME
 from containerd_py._flows.parallel import for_each
+from containerd_py._flows.process_table import TopEntry
 from containerd_py._flows.prune_images import PruneReport
 from containerd_py._flows.pull import Pull
 from containerd_py._flows.push import Push
 from containerd_py._flows.results import CompletedProcess
 from containerd_py._flows.snapshotter_care import CleanupReport, SnapshotterInfo, UnusedSnapshot
+from containerd_py._flows.stats import Stats, StatsStream
 from containerd_py._flows.terminal_session import DETACHED, Detached, TerminalSession, attached_terminal
 from containerd_py.cio.config import NULL_IO, IOConfig, log_binary, log_file, log_uri
 from containerd_py.cio.fifos import FifoIO, attach_fifos, open_fifos
@@ -269,6 +271,8 @@ __all__ = [
     "SnapshotterInfo",
     "SocketNotFoundError",
     "SocketPermissionError",
+    "Stats",
+    "StatsStream",
     "StopTimeoutError",
     "TarLayer",
     "Task",
@@ -287,6 +291,7 @@ __all__ = [
     "TaskState",
     "TerminalSession",
     "Timestamp",
+    "TopEntry",
     "TypedValue",
     "UnauthenticatedError",
     "UnavailableError",

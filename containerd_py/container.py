@@ -13,11 +13,12 @@ from containerd_py._flows.create_task import check_terminal, create_task
 from containerd_py._flows.load_image import load_image
 from containerd_py._flows.specs import spec_of, spec_to_value
 from containerd_py._flows.undoing import settled
+from containerd_py._flows.update_resources import update_resources
 from containerd_py.cio.config import NULL_IO, IOConfig
 from containerd_py.errors import FailedPreconditionError, NotFoundError
 from containerd_py.image import Image
 from containerd_py.labels import check_labels
-from containerd_py.oci.runtime_spec import Spec
+from containerd_py.oci.runtime_spec import Resources, Spec
 from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainerRecord
 from containerd_py.task import Task
@@ -97,6 +98,17 @@ class Container:
         given = {"spec": spec, "image": image, "labels": labels, "extensions": extensions}
         fields = [name for name, value in given.items() if value is not None]
         return await self._services.containers.update(changed, fields=fields) if fields else record
+
+    async def update_resources(self, resources: Resources) -> Spec:
+        """Change its resource limits, of the task that runs and in the spec for the next one, and return the spec.
+
+        Limits that `resources` does not mention stay as they are. (`Task.update` changes the running task alone.)
+
+        Raises:
+            NotFoundError: It was deleted, or has no spec.
+            ContainerdError: The runtime refuses the limits; then the spec keeps the old ones.
+        """
+        return await update_resources(self._services, self._id, resources)
 
     async def delete(self, *, snapshot: bool = True) -> None:
         """Delete its record and, unless `snapshot` is False, its snapshot.

@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from containerd_py._flows.exec_process import open_exec, run_exec
+from containerd_py._flows.process_table import TopEntry, process_table
 from containerd_py._flows.results import CompletedProcess, Input
 from containerd_py._flows.specs import resources_to_value
+from containerd_py._flows.stats import StatsStream, open_stats, sample_metrics
 from containerd_py._flows.stop import DEFAULT_GRACE, stop
 from containerd_py.cio.config import IOConfig
 from containerd_py.oci.runtime_spec import Resources
 from containerd_py.process import Process
-from containerd_py.services.metrics import Metrics, metrics_from_sample
+from containerd_py.services.metrics import Metrics
 from containerd_py.services.tasks import ExitStatus, ProcessInfo
 from containerd_py.types import NO_LABELS
 
@@ -39,9 +41,28 @@ class Task(Process):
         Raises:
             NotFoundError: It was deleted, or does not run.
         """
-        return metrics_from_sample(
-            self._container_id, await self._services.tasks.metrics([f"id=={self._container_id}"])
-        )
+        return await sample_metrics(self._services, self._container_id)
+
+    def stats(self, *, interval: float = 1.0) -> AbstractAsyncContextManager[StatsStream]:
+        """Lend an iterator over what it uses, with rates, every `interval` seconds until it ends.
+
+        The first value comes after one interval. `oom_killed` of the iterator says, also afterwards, whether the kernel
+        killed anything in it for want of memory: events and samples are both watched.
+
+        Raises:
+            NotFoundError: It was deleted, or does not run.
+            InvalidArgumentError: The interval is not above 0.
+        """
+        return open_stats(self._services, self._container_id, interval=interval)
+
+    async def top(self) -> list[TopEntry]:
+        """Return its processes as a table, read from this machine's /proc (Tasks.ListPids).
+
+        Raises:
+            NotFoundError: It was deleted.
+            FailedPreconditionError: It does not run, or the daemon is on another machine or in another PID namespace.
+        """
+        return await process_table(self._services, self._container_id)
 
     async def update(self, *, resources: Resources, annotations: Mapping[str, str] = NO_LABELS) -> None:
         """Change its resource limits while it runs (Tasks.Update); the container's spec keeps the old ones."""

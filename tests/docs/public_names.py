@@ -26,7 +26,7 @@ AREAS: Final = {
     "Registries": "Registry RegistryLimits Credential DockerConfig Secret",
     "Containers": "Container ContainerRecord Runtime CompletedProcess deleting Deletable Cleanup for_each",
     "Tasks and processes": """Task Process ExitStatus ProcessStatus ProcessInfo TaskState Metrics CpuMetrics
-        MemoryMetrics PidsMetrics IoMetrics""",
+        MemoryMetrics PidsMetrics IoMetrics Stats StatsStream TopEntry""",
     "Input and output": """open_fifos attach_fifos open_inherited attached_terminal TerminalSession DETACHED Detached
         FifoIO IOConfig NULL_IO log_file log_binary log_uri json_file_log LogLine""",
     "A daemon of one's own": "open_daemon Daemon",
