@@ -20,10 +20,10 @@ documentation; `help(name)` has the rest. This page is written by `python -m tes
 """
 AREAS: Final = {
     "Connection": "connect Client ClientPool Services Version",
-    "Images": """Pull Progress Image ImageRecord ImageUsage ImageCheck ImageDetails Manifest ImageConfig History
+    "Images": """Pull Push Progress Image ImageRecord ImageUsage ImageCheck ImageDetails Manifest ImageConfig History
         HistoryEntry PruneReport Reference Descriptor Platform""",
     "Making images": "LayerSource DirectoryLayer TarLayer RunLayer ConfigChanges",
-    "Registries": "Registry RegistryLimits Credential DockerConfig Secret",
+    "Registries": "Registry Repository RegistryLimits Credential DockerConfig Secret",
     "Containers": "Container ContainerRecord Runtime CompletedProcess deleting Deletable Cleanup for_each",
     "Tasks and processes": """Task Process ExitStatus ProcessStatus ProcessInfo TaskState Metrics CpuMetrics
         MemoryMetrics PidsMetrics IoMetrics Stats StatsStream TopEntry""",
