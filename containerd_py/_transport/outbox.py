@@ -40,7 +40,8 @@ class Outbox(asyncio.Transport):
         """Hand everything on."""
         parts, self._parts, self._size = self._parts, [], 0
         if parts and not self._transport.is_closing():
-            self._transport.writelines(parts)
+            # Not `writelines`: up to Python 3.12.8 and 3.13.1 it never tells writers to wait (CVE-2024-12254).
+            self._transport.write(b"".join(parts))
 
     def close(self) -> None:
         """Hand everything on and close; what a peer that does not read leaves unsent is dropped."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 
 import pytest
 
@@ -19,9 +18,9 @@ class FakeTransport(asyncio.Transport):
         self.unsent = 0
         self.ended = ""
 
-    def writelines(self, list_of_data: Iterable[bytes]) -> None:
+    def write(self, data: bytes) -> None:
         assert not self.ended
-        self.sent.append(b"".join(list_of_data))
+        self.sent.append(data)
 
     def get_write_buffer_size(self) -> int:
         return self.unsent
