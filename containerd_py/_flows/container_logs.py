@@ -24,6 +24,7 @@ from containerd_py.oci.rfc3339 import parse_time
 from containerd_py.services.bundle import Services
 from containerd_py.types import Timestamp
 
+_CHUNK: Final = 1 << 16  # bytes
 _LOOK_AGAIN: Final = 0.05  # seconds between two looks at a file that is followed
 
 
@@ -133,11 +134,10 @@ class LogLines(AsyncIterator[LogLine]):
         return raw is not None
 
     def _read(self) -> list[bytes] | None:
-        chunk = self._files.read()
+        # What has come since the log was opened is neither a part of the tail nor of what was there.
+        chunk = self._files.read(min(self._backlog, _CHUNK) if self._backlog > 0 else _CHUNK)
         if not chunk:
             return None
-        if self._ends_with_backlog:
-            chunk = chunk[: self._backlog]
         self._backlog -= len(chunk)
         return self._splitter.feed(chunk)
 

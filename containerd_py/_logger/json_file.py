@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
+from json.encoder import encode_basestring, encode_basestring_ascii
 from pathlib import Path
 
 STDOUT, STDERR, READY = 3, 4, 5
@@ -119,34 +120,40 @@ class Stream:
             self.has_ended = True
             return self.rest(), 0
         *lines, self._held = (self._held + chunk).split(b"\n")
-        entries = [entry for line in lines for entry in self._entries(line + b"\n")]
+        tail = self._tail + _now()  # a time for all: it is when they were read
+        entries: list[bytes] = []
+        for line in lines:
+            if len(line) < MAX_ENTRY:
+                entries.append(_entry(line + b"\n", tail))
+            else:
+                entries += _pieces(line + b"\n", tail)
         while len(self._held) > MAX_ENTRY:
             piece, self._held = _cut(self._held)
-            entries.append(self._entry(piece))
+            entries.append(_entry(piece, tail))
         return entries, len(chunk)
 
     def rest(self) -> list[bytes]:
         """Return what is held back for a line's end that will not come."""
         held, self._held = self._held, b""
-        return self._entries(held)
+        return _pieces(held, self._tail + _now()) if held else []
 
-    def _entries(self, line: bytes) -> list[bytes]:
-        entries: list[bytes] = []
-        while len(line) > MAX_ENTRY:
-            piece, line = _cut(line)
-            entries.append(self._entry(piece))
-        if line:
-            entries.append(self._entry(line))
-        return entries
 
-    def _entry(self, data: bytes) -> bytes:
-        # Bytes that are no UTF-8 become lone surrogates, which we read back as they were and Go as U+FFFD.
-        text = data.decode("utf-8", "surrogateescape")
-        try:
-            value = json.dumps(text, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            value = json.dumps(text).encode()
-        return b'{"log":' + value + self._tail + _now() + b'"}\n'
+def _pieces(line: bytes, tail: bytes) -> list[bytes]:
+    entries: list[bytes] = []
+    while len(line) > MAX_ENTRY:
+        piece, line = _cut(line)
+        entries.append(_entry(piece, tail))
+    return [*entries, _entry(line, tail)]
+
+
+def _entry(data: bytes, tail: bytes) -> bytes:
+    # Bytes that are no UTF-8 become lone surrogates, which we read back as they were and Go as U+FFFD.
+    text = data.decode("utf-8", "surrogateescape")
+    try:
+        value = encode_basestring(text).encode()
+    except UnicodeEncodeError:
+        value = encode_basestring_ascii(text).encode()
+    return b'{"log":' + value + tail
 
 
 def _cut(line: bytes) -> tuple[bytes, bytes]:
@@ -158,8 +165,9 @@ def _cut(line: bytes) -> tuple[bytes, bytes]:
 
 
 def _now() -> bytes:
+    """Return the end of an entry: the time, and what closes it."""
     seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
-    return f"{_text(seconds)}.{nanos:09d}Z".encode()
+    return f'{_text(seconds)}.{nanos:09d}Z"}}\n'.encode()
 
 
 @lru_cache(maxsize=1)

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,9 @@ _HAS_ENDED: Final = b"e"  # as there
 _STILL_RUNS: Final = b"r"
 _ANSWER_BOUND: Final = 5.0  # seconds
 _CHUNK: Final = 1 << 16  # bytes
+_BOUNDARY: Final = b"\n"
+_RESCANS: Final = 5  # then a file is missing for good: the log was overtaken, or somebody has removed it
+_RESCAN_PAUSE: Final = 0.002  # seconds
 
 
 def json_file_log(
@@ -107,7 +111,7 @@ class LogFiles:
         self._open: deque[int] = deque()
 
     def open(self) -> int:
-        """Open all there are and return how many bytes they hold.
+        """Open all there are and return how many bytes `read` gives of what they hold now.
 
         Raises:
             PermissionDeniedError: They are somebody else's.
@@ -116,14 +120,17 @@ class LogFiles:
             self._open.extend(self._newer_than(None))
         except PermissionError as error:
             raise PermissionDeniedError(f"log {self._path}: {error.strerror}") from error
-        return sum(os.fstat(fd).st_size for fd in self._open)
+        return sum(os.fstat(fd).st_size for fd in self._open) + max(len(self._open) - 1, 0) * len(_BOUNDARY)
 
-    def read(self) -> bytes:
-        """Return what comes next; nothing where nothing has been written since."""
+    def read(self, limit: int = _CHUNK) -> bytes:
+        """Return at most `limit` bytes of what comes next; nothing where nothing has been written since.
+
+        Between two files comes an empty line: one that its writer left unfinished must not run into the next.
+        """
         if not self._open:
             self.open()
         while self._open:
-            chunk = os.read(self._open[0], _CHUNK)
+            chunk = os.read(self._open[0], limit)
             if chunk:
                 return chunk
             if len(self._open) == 1:
@@ -132,9 +139,10 @@ class LogFiles:
                     return b""
                 self._open.extend(newer)
                 # It is not written any more, but may have been between the read and the look.
-                if chunk := os.read(self._open[0], _CHUNK):
+                if chunk := os.read(self._open[0], limit):
                     return chunk
             os.close(self._open.popleft())
+            return _BOUNDARY
         return b""
 
     def close(self) -> None:
@@ -143,28 +151,44 @@ class LogFiles:
             os.close(self._open.popleft())
 
     def _newer_than(self, known: int | None) -> list[int]:
-        """Open the files from the newest one down to the one that is known, and return them, oldest first.
+        """Open the files from the newest one down to the one that is known, and return them, oldest first."""
+        found, is_whole = self._scan(known)
+        for _ in range(_RESCANS):
+            if is_whole:
+                break
+            for fd in found:
+                os.close(fd)
+            time.sleep(_RESCAN_PAUSE)
+            found, is_whole = self._scan(known)
+        return found[::-1]
 
-        A file may be renamed to its successor's name meanwhile: then it is met twice, and none is missed.
+    def _scan(self, known: int | None) -> tuple[list[int], bool]:
+        """Open what is there, newest first, and tell whether no renaming came in between.
+
+        Files are renamed one by one, the oldest first: one name may be missing, and a file be met under two names.
         """
         found: list[int] = []
         identities = {_identity(known)} if known is not None else set()
+        missing = 0
+        is_whole = True
         for number in itertools.count():
             try:
                 fd = os.open(f"{self._path}.{number}" if number else self._path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
-                if number:
+                missing += 1
+                if missing > 1:
                     break
-                continue  # just being renamed
+                continue
+            is_whole, missing = is_whole and not missing, 0
             identity = _identity(fd)
             if identity in identities:
                 os.close(fd)
                 if known is not None and identity == _identity(known):
-                    break
+                    return found, is_whole
             else:
                 identities.add(identity)
                 found.append(fd)
-        return found[::-1]
+        return found, is_whole and known is None
 
 
 def _identity(fd: int) -> tuple[int, int]:
