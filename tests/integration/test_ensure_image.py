@@ -8,6 +8,7 @@ import pytest
 
 from containerd_py import Client
 from containerd_py.errors import InvalidArgumentError, NotFoundError, RegistryNotFoundError
+from containerd_py.labels import GC_ROOT
 from containerd_py.types import Platform
 from tests.faults.layers import tar_layer
 from tests.harness.registry import BLOBS, FaultyRegistry, open_registry
@@ -76,15 +77,19 @@ async def test_what_is_missing_is_fetched_again(client: Client, registry: Faulty
     image = await client.pull(ref, unpack=False, via="client")
     manifest = await image.manifest()
     digest = {"manifest": image.target, "config": manifest.config, "layer": manifest.layers[1]}[what].digest
+    children = [manifest.config, *manifest.layers] if what == "manifest" else []
+    for child in children:  # which a collection would take along with the manifest
+        await client.content.update(child.digest, {GC_ROOT: "now"})
     await client.content.delete(digest)
-    if what != "manifest":  # which would take everything along
-        await collect(client)
+    await collect(client)
     with pytest.raises(NotFoundError):
         await ensure(client, ref, policy="never")
     fetched = len(registry.blob_requests())
     mended = await ensure(client, ref)
     assert await mended.is_unpacked()
     assert len(registry.blob_requests()) - fetched == (0 if what == "manifest" else 1)
+    for child in children:
+        await client.content.update(child.digest, {GC_ROOT: ""})
     assert {digest} <= set((await left_in(client)).content)
 
 
