@@ -12,8 +12,7 @@ import attrs
 
 from containerd_py.errors import ContainerdError, InvalidArgumentError, NotFoundError
 from containerd_py.services.bundle import Services
-from containerd_py.services.event_types import TaskOOM
-from containerd_py.services.events import Envelope
+from containerd_py.services.event_types import Envelope, TaskOOM
 from containerd_py.services.metrics import Metrics, metrics_from_sample
 from containerd_py.services.tasks import TaskState
 
