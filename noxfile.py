@@ -75,9 +75,9 @@ def tests(session: nox.Session) -> None:
     check_style(session)
     check_types(session)
     check_generated(session)
-    run_pytest(
-        session, "tests/unit", "tests/typing", "tests/integration", "tests/conformance", "tests/faults", "tests/docs"
-    )
+    folders = ("tests/unit", "tests/typing", "tests/integration", "tests/conformance", "tests/faults", "tests/docs")
+    # A worker for each core, each with daemons of its own: tests wait for the disk more than they compute.
+    run_pytest(session, *folders, options=("--numprocesses", "auto", "--dist", "worksteal"))
 
 
 @nox.session
