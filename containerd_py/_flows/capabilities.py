@@ -1,6 +1,6 @@
 """What a daemon serves, asked of the daemon itself, never guessed from its version.
 
-Asked when a client connects, and again in the background whenever it has connected anew: another daemon may answer then.
+Asked when a client connects, and again in the background whenever it has connected anew: another daemon may answer.
 """
 
 from __future__ import annotations
