@@ -7,7 +7,10 @@ Source: containerd, core/images/archive (exporter.go).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Final
 
+import anyio
 import attrs
 
 from containerd_py import platforms
@@ -20,6 +23,7 @@ from containerd_py._flows.image_content import (
     read_index,
     read_manifest,
 )
+from containerd_py._flows.together import working_together
 from containerd_py.archives.archive_names import familiar_name, name_annotations
 from containerd_py.archives.documents import DockerImage, blob_path, docker_images_document, index_document
 from containerd_py.errors import InvalidArgumentError, NotFoundError, SizeMismatchError
@@ -27,7 +31,10 @@ from containerd_py.labels import DISTRIBUTION_SOURCE
 from containerd_py.oci.image_spec import MAX_REFERENCES
 from containerd_py.oci.media_types import is_index, is_manifest, is_nondistributable
 from containerd_py.services.bundle import Services
+from containerd_py.services.content import ContentInfo
 from containerd_py.types import Descriptor, Platform
+
+_AT_ONCE: Final = 8  # blobs looked up at once
 
 
 @attrs.frozen(kw_only=True)
@@ -163,11 +170,15 @@ class _Planning:
             raise
         await self._add_blob(descriptor)
         children = [child for child in (manifest.config, *manifest.layers) if not self._is_skipped(child)]
-        if self._scope.skip_missing and not await self._are_here(children):
+        found = await self._look_up(children)
+        missing = [child.digest for child in children if child.digest not in found]
+        if missing and self._scope.skip_missing:
             self._lacking.add(descriptor.digest)
             return
+        if missing:
+            raise NotFoundError(f"{missing[0]} is missing here: {descriptor.digest} names it")
         for child in children:
-            await self._add_blob(child)
+            self._note(child, found[child.digest])
 
     def _wanted(self, index: Descriptor, name: str, children: Sequence[Descriptor]) -> Sequence[Descriptor]:
         """Return the children for just the platform, else for the one that suits it best; those that name none too."""
@@ -190,18 +201,26 @@ class _Planning:
             )
         return [child for child in children if child in suiting or child in nameless]
 
-    async def _are_here(self, children: Iterable[Descriptor]) -> bool:
-        try:
-            for child in children:
-                await self.services.content.info(child.digest)
-        except NotFoundError:
-            return False
-        return True
+    async def _look_up(self, blobs: Iterable[Descriptor]) -> dict[str, ContentInfo]:
+        """Return what is known of those blobs that are here, several asked for at once."""
+        found: dict[str, ContentInfo] = {}
+        limiter = anyio.CapacityLimiter(_AT_ONCE)
+
+        async def ask(digest: str) -> None:
+            async with limiter:
+                with suppress(NotFoundError):
+                    found[digest] = await self.services.content.info(digest)
+
+        async with working_together() as group:
+            for digest in {blob.digest: None for blob in blobs}:
+                group.start_soon(ask, digest)
+        return found
 
     async def _add_blob(self, descriptor: Descriptor) -> None:
-        if self._is_skipped(descriptor) or descriptor.digest in self.blobs:
-            return
-        info = await self.services.content.info(descriptor.digest)
+        if not self._is_skipped(descriptor) and descriptor.digest not in self.blobs:
+            self._note(descriptor, await self.services.content.info(descriptor.digest))
+
+    def _note(self, descriptor: Descriptor, info: ContentInfo) -> None:
         if descriptor.size > 0 and info.size != descriptor.size:
             raise SizeMismatchError(f"{descriptor.digest} is said to have {descriptor.size} bytes and has {info.size}")
         self.blobs[descriptor.digest] = attrs.evolve(descriptor, size=info.size)

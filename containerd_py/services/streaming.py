@@ -21,7 +21,8 @@ STREAM_ROUTE: Final = "/containerd.services.streaming.v1.Streaming/Stream"
 _INIT: Final = "containerd.services.streaming.v1.StreamInit"
 _DATA: Final = "containerd.types.transfer.Data"
 _WINDOW_UPDATE: Final = "containerd.types.transfer.WindowUpdate"
-WINDOW_SIZE: Final = 64 * 1024  # bytes the receiver allows ahead (containerd, core/transfer/streaming)
+# Bytes we allow ahead when we receive, as many as the HTTP/2 stream: containerd's own 64 KiB are two messages.
+WINDOW_SIZE: Final = 4 * 1024 * 1024
 _LARGEST_PIECE: Final = 32 * 1024  # bytes in one message
 
 
@@ -72,10 +73,10 @@ class DaemonStream:
         """
         window = 0
         while True:
-            if window < WINDOW_SIZE:
-                update = bytes(WindowUpdate(update=WINDOW_SIZE))
+            if window <= WINDOW_SIZE // 2:
+                update = bytes(WindowUpdate(update=WINDOW_SIZE - window))
                 await self.send(TypedValue(type_url=_WINDOW_UPDATE, value=update))
-                window += WINDOW_SIZE
+                window = WINDOW_SIZE
             value = await self.receive()
             if value is None:
                 return

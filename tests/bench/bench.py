@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -25,7 +26,8 @@ from containerd_py.testing.images import busybox_layout
 from containerd_py.testing.layers import random_layers
 from containerd_py.testing.registry import LocalRegistry, open_registry
 from containerd_py.typeurl import RUNTIME_SPEC, TypedValue
-from tests.bench.measuring import Comparison, compare
+from tests.bench.measuring import Comparison, Job, compare
+from tests.bench.registries import pushing, ranged
 
 DAEMONS = Path(__file__).parents[2] / ".cache" / "daemons"
 MIB = 2**20
@@ -299,11 +301,63 @@ async def _drain(stream: AsyncIterator[bytes] | None, size: int) -> None:
     assert count == size, f"{count} bytes instead of {size}"
 
 
+async def archives(bench: Bench) -> list[Comparison]:
+    """Export an image of 8 layers of 64 MiB and one of 40 small ones, and import the archives, packed and unpacked."""
+    results = []
+    local = [] if bench.daemon.version.startswith("1.6") else ["--local"]
+    has_transfer = bool(local) and not bench.daemon.version.startswith("1.")
+    for title, count, size in (("8 x 64 MiB", 8, 64 * MIB), ("40 x 64 KiB", 40, 64 * 1024)):
+        layout = busybox_layout(bench.folder / f"archived-{count}", layers=random_layers(count, size))
+        await bench.registry.push(layout, f"archived-{count}")
+        ref = bench.registry.reference(f"archived-{count}")
+        ours, theirs = bench.folder / f"ours-{count}.tar", bench.folder / f"theirs-{count}.tar"
+        await bench.client.pull(ref, via="client")
+
+        async def export(via: str = "client", ref: str = ref, path: Path = ours) -> None:
+            await bench.client.export_images(ref, path, via=via)  # type: ignore[arg-type]
+
+        async def ctr_export(*way: str, ref: str = ref, path: Path = theirs) -> None:
+            await bench.ctr("image", "export", *way, str(path), ref)
+
+        async def load(via: str = "client", path: Path = ours, *, unpack: bool = False) -> None:
+            await bench.client.import_images(path, via=via, unpack=unpack)  # type: ignore[arg-type]
+
+        async def ctr_load(*way: str, path: Path = ours) -> None:
+            await bench.ctr("image", "import", *way, str(path))
+
+        exports: dict[str, Job] = {"containerd_py": export, "ctr image export": partial(ctr_export, *local)}
+        packed = {"containerd_py": load, "ctr image import": partial(ctr_load, *local, "--no-unpack")}
+        unpacked = {"containerd_py": partial(load, unpack=True), "ctr image import": partial(ctr_load, *local)}
+        if has_transfer:
+            exports |= {"containerd_py transfer": partial(export, "transfer"), "ctr transfer": ctr_export}
+            packed |= {
+                "containerd_py transfer": partial(load, "transfer"),
+                "ctr transfer": partial(ctr_load, "--no-unpack"),
+            }
+        results.append(
+            await compare(f"export of {title} layers", exports, baseline="ctr image export", runs=bench.runs)
+        )
+        for what, jobs in (("packed", packed), ("unpacked", unpacked)):
+            comparison = await compare(
+                f"import of {title} layers, {what}",
+                jobs,
+                baseline="ctr image import",
+                runs=bench.runs,
+                reset=bench.forget_images,
+            )
+            results.append(comparison)
+        await bench.forget_images()
+    return results
+
+
 MEASUREMENTS = {
     "unary": unary,
     "list": listing,
     "content": content,
     "pull": pulling,
+    "ranged": ranged,
+    "push": pushing,
+    "archives": archives,
     "run": running,
     "fifo": fifo,
 }
