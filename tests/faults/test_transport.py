@@ -51,6 +51,9 @@ from tests.harness.socket_proxy import SocketProxy
 __all__ = ["proxied", "proxy"]
 
 
+WIDENING = (Kind.WINDOW_UPDATE, Kind.SETTINGS)  # what makes a waiting sender look again
+
+
 def is_reset_without_error(frame: Frame) -> bool:
     return frame.kind == Kind.RST_STREAM and int.from_bytes(frame.payload) == ErrorCode.NO_ERROR
 
@@ -158,7 +161,7 @@ async def test_a_sender_whose_call_was_answered_wakes(proxied: Client, proxy: So
     refused = proxy.inject(
         lambda _connection, frame: answer(frame.stream), TO_DAEMON, into=TO_CLIENT, after_frames=2, kind=Kind.DATA
     )
-    proxy.replace(lambda _frame: b"", TO_CLIENT, kind=Kind.WINDOW_UPDATE, match=lambda f: f.stream > 0, times=None)
+    proxy.replace(lambda _frame: b"", TO_CLIENT, match=lambda frame: frame.kind in WIDENING, times=None)
     async with proxied.services.rpc.duplex(WRITE_ROUTE, WriteContentRequest, WriteContentResponse) as duplex:
         with anyio.fail_after(2):
             await duplex.send(WriteContentRequest(ref="r", data=bytes(8 * MIB)))
@@ -311,9 +314,11 @@ async def test_replies_larger_than_four_mib(client: Client):
 async def test_a_message_that_cannot_be_is_refused_unread(proxied: Client, proxy: SocketProxy, prefix: bytes):
     """A length of 2 GiB-1 or a compressed message is an error before anything is allocated or awaited."""
     forged = proxy.replace(lambda frame: h2frames.data(frame.stream, prefix), kind=Kind.DATA)
+    proxy.pause(TO_CLIENT, after_frames=0, match=lambda frame: frame.ends_stream)  # nothing says that it is too short
     with anyio.fail_after(2), pytest.raises(ProtocolError):
         await ask_once(proxied)
     assert forged.fired
+    proxy.resume()
     assert await ask_once(proxied)
     assert len(proxy.connections) == 1
 

@@ -16,6 +16,7 @@ from h2.exceptions import StreamClosedError
 from containerd_py._generated.containerd.services.version.v1 import VersionStub
 from containerd_py._transport.channel import Channel
 from containerd_py._transport.guard import CallGuard
+from containerd_py._transport.http2 import Http2Protocol
 from containerd_py.errors import ClientClosedError, ConnectionLostError
 
 LOST = StreamTerminatedError("Connection lost")
@@ -315,6 +316,20 @@ async def test_a_timeout_wins_over_a_lost_connection(channel: Channel, foreign_f
                 soon(strike)
                 await call(channel)
     await still_structured()
+
+
+async def test_a_connection_that_is_gone_when_it_is_made(channel: Channel, monkeypatch: pytest.MonkeyPatch):
+    """A peer that hangs up before the first call is begun is a lost connection, and nothing else."""
+    made = Http2Protocol.connection_made
+
+    def made_and_lost(self: Http2Protocol, transport: asyncio.BaseTransport) -> None:
+        made(self, transport)
+        self.processor.close("Connection lost")
+
+    monkeypatch.setattr(Http2Protocol, "connection_made", made_and_lost)
+    for _ in range(2):
+        with pytest.raises(ConnectionLostError):
+            await call(channel)
 
 
 async def test_a_call_that_waits_for_the_connection_ends_with_the_client(channel: Channel):
