@@ -113,7 +113,7 @@ class Call(grpclib.client.Stream[Any, Any]):
         is_news = not self._is_status_told
         if exc_val is None and answered:
             self._end_done = True  # the server has finished: there is nobody left to half-close towards
-        elif exc_val is None and self._send_request_done and not self._is_half_closed:
+        elif exc_val is None and self._send_request_done and not self._awaits_its_status:
             self._cancel_done = True  # left before the end: the reset below is all the server needs to know
         await super().__aexit__(exc_type, exc_val, exc_tb)
         if answered and is_news and (exc_val is None or isinstance(exc_val, (Http2ProtocolError, AssertionError))):
@@ -124,6 +124,10 @@ class Call(grpclib.client.Stream[Any, Any]):
     async def _let_cancellation_win(self) -> None:
         if self._wrapper.error is not None:
             await checkpoint_if_cancelled()
+
+    @property
+    def _awaits_its_status(self) -> bool:
+        return self._is_half_closed and not self._cardinality.client_streaming  # `Duplex` receives it as its last
 
     @property
     def _lacks_its_reply(self) -> bool:

@@ -151,6 +151,11 @@ class Http2Connection(_GrpclibConnection):
         if not self.is_closing():
             super().ack(stream_id, size)
 
+    def resume_writing(self) -> None:
+        """Let writers go on, and send the resets of calls that ended while nothing could be written."""
+        super().resume_writing()
+        self.flush()
+
     def flush(self) -> None:
         """Write what HTTP/2 has to say, unless the connection has gone."""
         if hasattr(self, "_transport"):

@@ -51,6 +51,7 @@ from tests.harness.socket_proxy import SocketProxy
 __all__ = ["proxied", "proxy"]
 
 
+ONE_LINE = pytest.mark.lines("2.1")  # what is tested does not depend on the daemon
 WIDENING = (Kind.WINDOW_UPDATE, Kind.SETTINGS)  # what makes a waiting sender look again
 
 
@@ -172,6 +173,48 @@ async def test_a_sender_whose_call_was_answered_wakes(proxied: Client, proxy: So
     proxy.clear()
     proxy.disconnect()
     assert await proxied.version()
+
+
+@ONE_LINE
+async def test_calls_given_up_behind_a_full_buffer_are_reset(proxied: Client, proxy: SocketProxy):
+    """Calls cancelled while nothing could be written are reset as soon as it can, with no other call to help."""
+    await ask_once(proxied)
+    before = proxy.counters(TO_DAEMON).kinds[Kind.RST_STREAM]
+    connection = proxied.services.connection.channel._protocol.connection
+    proxy.pause_now(TO_DAEMON)
+    async with anyio.create_task_group() as group:
+        with anyio.fail_after(5):
+            while connection.write_ready.is_set():
+                group.start_soon(ask_with_large_headers, proxied)
+                await anyio.sleep(0)
+        begun = connection.streams_started
+        group.cancel_scope.cancel()
+    assert begun > 2
+    proxy.resume()
+    with anyio.fail_after(5):
+        while proxy.counters(TO_DAEMON).kinds[Kind.RST_STREAM] - before < begun - 3:  # the first ones were answered
+            await anyio.sleep(0.01)
+    assert await ask_once(proxied)
+    assert len(proxy.connections) == 1
+
+
+@ONE_LINE
+async def test_leaving_a_duplex_waits_for_nothing(proxied: Client, proxy: SocketProxy):
+    """A bidirectional call left before its status was received is reset at once, half-closed or not."""
+    before = proxy.counters(TO_DAEMON).kinds[Kind.RST_STREAM]
+    for ends in (False, True):
+        proxy.pause(TO_CLIENT, after_frames=0, kind=Kind.HEADERS)
+        with anyio.fail_after(2):
+            async with proxied.services.rpc.duplex(WRITE_ROUTE, WriteContentRequest, WriteContentResponse) as duplex:
+                await duplex.send(WriteContentRequest(action=WriteAction.STAT, ref="left"))
+                if ends:
+                    await duplex.end()
+        proxy.clear()
+        proxy.resume()
+        assert await ask_once(proxied)
+    assert proxy.counters(TO_DAEMON).kinds[Kind.RST_STREAM] - before == 2
+    await anyio.sleep(0.2)  # the daemon may begin the ingest after its call was given up
+    await drop_ingests(proxied)
 
 
 def answer(stream: int) -> bytes:
