@@ -26,8 +26,8 @@ from containerd_py.services.bundle import Services
 from containerd_py.services.vigil import until_daemon_goes
 from containerd_py.types import Descriptor
 
-# Requests at once. containerd's client sets no limit, its transfer service 3, Docker 5.
-MAX_UPLOADS: Final = 4
+# Requests at once, as Docker does; containerd's client sets no limit, its transfer service 3.
+MAX_UPLOADS: Final = 5
 
 _BLOB_UNKNOWN: Final = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"})
 _DIGEST_INVALID: Final = "DIGEST_INVALID"
