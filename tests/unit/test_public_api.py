@@ -41,6 +41,16 @@ lend Client.open_pull(ref, *, platform=None, all_platforms=False, unpack=True, s
     registry=None, via="auto")
 await Client.ensure_image(ref, *, policy="missing", platform=None, all_platforms=False, unpack=True,
     snapshotter=None, labels=None, registry=None, via="auto")
+await Client.push(ref, *, source=None, platform=None, registry=None, via="auto")
+lend Client.open_push(ref, *, source=None, platform=None, registry=None, via="auto")
+lend Registry.open_repository(reference)
+await Registry.list_repositories(domain)
+await Repository.resolve()
+await Repository.list_tags()
+await Repository.referrers(descriptor, artifact_types=())
+await Repository.delete_manifest(descriptor)
+await Repository.push_manifest(descriptor, data, *, tag=None)
+await Repository.push_blob(descriptor, content, *, mount_from=None)
 await Client.load_image(name)
 await Client.list_images(filters=())
 await Client.read_blob(descriptor)
@@ -127,6 +137,7 @@ ATTRIBUTES = {
     "Process": "id pid stdin stdout stderr",
     "Daemon": "address version",
     "Pull": "image",
+    "Push": "target",
     "FifoIO": "config stdin stdout stderr",
 }
 INSTANCE_ATTRIBUTES = {"Image": "name target", "FifoIO": "config stdin stdout stderr"}  # set by __init__
