@@ -10,8 +10,10 @@ with real I/O, and leave nothing behind::
 
 from containerd_py._flows.check_image import ImageCheck
 from containerd_py._flows.container_logs import LogLine
+from containerd_py._flows.export_images import Export
 from containerd_py._flows.image_details import HistoryEntry, ImageDetails
 from containerd_py._flows.image_layers import DirectoryLayer, LayerSource, RunLayer, TarLayer
+from containerd_py._flows.import_images import Import
 from containerd_py._flows.leasing import LEASE_LIFETIME
 from containerd_py._flows.parallel import for_each
 from containerd_py._flows.process_table import TopEntry
@@ -22,6 +24,7 @@ from containerd_py._flows.results import CompletedProcess
 from containerd_py._flows.snapshotter_care import CleanupReport, SnapshotterInfo, UnusedSnapshot
 from containerd_py._flows.stats import Stats, StatsStream
 from containerd_py._flows.terminal_session import DETACHED, Detached, TerminalSession, attached_terminal
+from containerd_py.archives.limits import ArchiveLimits
 from containerd_py.cio.config import NULL_IO, IOConfig, log_binary, log_file, log_uri
 from containerd_py.cio.fifos import FifoIO, attach_fifos, open_fifos
 from containerd_py.cio.inherit import open_inherited
@@ -150,6 +153,7 @@ __all__ = [
     "AbortedError",
     "AlreadyExistsError",
     "ArchiveError",
+    "ArchiveLimits",
     "CancelledByDaemonError",
     "Cleanup",
     "CleanupError",
@@ -189,6 +193,7 @@ __all__ = [
     "Event",
     "EventsGap",
     "ExitStatus",
+    "Export",
     "FailedPreconditionError",
     "FifoIO",
     "History",
@@ -203,6 +208,7 @@ __all__ = [
     "ImageRecord",
     "ImageUpdate",
     "ImageUsage",
+    "Import",
     "IngestStatus",
     "InternalError",
     "InvalidArgumentError",

@@ -23,6 +23,7 @@ AREAS: Final = {
     "Images": """Pull Push Progress Image ImageRecord ImageUsage ImageCheck ImageDetails Manifest ImageConfig History
         HistoryEntry PruneReport Reference Descriptor Platform""",
     "Making images": "LayerSource DirectoryLayer TarLayer RunLayer ConfigChanges",
+    "Archives": "Import Export ArchiveLimits",
     "Registries": "Registry Repository RegistryLimits Credential DockerConfig Secret",
     "Containers": "Container ContainerRecord Runtime CompletedProcess deleting Deletable Cleanup for_each",
     "Tasks and processes": """Task Process ExitStatus ProcessStatus ProcessInfo TaskState Metrics CpuMetrics

@@ -19,6 +19,8 @@ import pytest
 import containerd_py
 from containerd_py import Client, Container, Image, Process, Task
 from containerd_py._flows.create_container import ContainerOptions
+from containerd_py._flows.export_images import ExportOptions
+from containerd_py._flows.import_options import ImportOptions, ImportWish
 from containerd_py.oci import spec_options
 from containerd_py.services import bundle
 from containerd_py.services.bundle import Services
@@ -51,6 +53,12 @@ await Repository.referrers(descriptor, artifact_types=())
 await Repository.delete_manifest(descriptor)
 await Repository.push_manifest(descriptor, data, *, tag=None)
 await Repository.push_blob(descriptor, content, *, mount_from=None)
+await Client.import_images(source, *, platform=None, all_platforms=False, unpack=True, snapshotter=None, labels=None,
+    via="auto")
+lend Client.open_import(source, **options)
+await Client.export_images(names, destination, *, platform=None, all_platforms=False, skip_missing=False,
+    skip_non_distributable=False, docker_manifest=True, via="auto")
+lend Client.open_export(names, **options)
 await Client.load_image(name)
 await Client.list_images(filters=())
 await Client.read_blob(descriptor)
@@ -177,6 +185,7 @@ ERRORS = {
     "SocketPermissionError": "DaemonConnectError",
     "DaemonNotListeningError": "DaemonConnectError",
     "TaskLostError": "ContainerdError",
+    "ArchiveError": "InvalidArgumentError",
     "DigestMismatchError": "DataLossError",
     "RegistryError": "ContainerdError",
     "RegistryAuthenticationError": "RegistryError",
@@ -285,6 +294,15 @@ def test_run_takes_what_create_container_takes():
     """The options of run and open_run are those of create_container, but for what they name themselves."""
     named = {"self", "image", "args", "terminal"}
     assert set(ContainerOptions.__annotations__) == set(inspect.signature(Client.create_container).parameters) - named
+
+
+def test_open_import_and_open_export_take_what_the_others_take():
+    """Options by keyword are those of the calls that name them, with the same defaults."""
+    for options, call in ((ImportOptions, Client.import_images), (ExportOptions, Client.export_images)):
+        named = {name for name, p in inspect.signature(call).parameters.items() if p.kind is p.KEYWORD_ONLY}
+        assert set(options.__annotations__) == named
+    for field in attrs.fields(ImportWish):
+        assert inspect.signature(Client.import_images).parameters[field.name].default == field.default
 
 
 def test_spec_options_are_under_one_roof():
