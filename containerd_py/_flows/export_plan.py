@@ -148,7 +148,14 @@ class _Planning:
         elif is_manifest(descriptor.media_type):
             await self._visit_manifest(descriptor)
         else:
+            await self._visit_other(descriptor)
+
+    async def _visit_other(self, descriptor: Descriptor) -> None:
+        try:
             await self._add_blob(descriptor)
+        except NotFoundError:
+            if not self._scope.skip_missing:
+                raise
 
     async def _visit_index(self, descriptor: Descriptor, name: str, depth: int) -> None:
         try:

@@ -14,6 +14,7 @@ from containerd_py.oci.json_fields import Fields
 from containerd_py.oci.strict_json import load_object
 
 _IMAGES: Final = "images"
+_MAX_STRUCTURE: Final = 20 * MAX_REFERENCES  # objects, arrays and commas
 
 
 def check_layout(data: bytes) -> None:
@@ -37,6 +38,8 @@ def read_docker_images(data: bytes) -> list[DockerImage]:
     Raises:
         ArchiveError: It is damaged or ambiguous; the message has the field's path.
     """
+    if sum(map(data.count, (b"{", b"[", b","))) > _MAX_STRUCTURE:
+        raise ArchiveError(f"{DOCKER_FILE} has more than {_MAX_STRUCTURE} members")  # each takes many times its length
     # The reader of strict JSON wants an object, and this document is an array.
     fields = _fields(b'{"images":' + data + b"}", DOCKER_FILE, frozenset({_IMAGES}))
     if set(fields.members) != {_IMAGES}:

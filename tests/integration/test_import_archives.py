@@ -554,13 +554,16 @@ async def test_artifacts_are_imported_and_not_unpacked(client: Client):
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "artifactType": "text/plain",
         "config": empty,
-        "layers": [made.blob("text/plain", b"hello")],
+        "layers": [made.blob("text/plain", b"hello"), made.blob("text/plain", b"")],
     }
     named = {"io.containerd.image.name": "example.com/artifact:1"}
     made.entries.append(made.blob("application/vnd.oci.image.manifest.v1+json", dump(manifest), annotations=named))
     (image,) = await client.import_images(chunked(made.tar()))
-    (layer,) = (await image.manifest()).layers
-    assert await client.read_blob(layer) == b"hello"
+    hello, nothing = (await image.manifest()).layers
+    assert (await client.read_blob(hello), nothing.size) == (b"hello", 0)
+    async with client.open_export(image) as exported:
+        (again,) = await client.import_images(exported)
+    assert again.target.digest == image.target.digest
     await delete_all(client)
 
 

@@ -195,6 +195,8 @@ def test_layouts_of_other_versions_are_refused(data: bytes, words: str):
         (b"", "manifest.json"),
         (b"[NaN]", "NaN"),
         (json.dumps([{"Config": "c", "Layers": ["l"] * MAX_REFERENCES}]).encode(), "more than the"),
+        (b"[" + b"{}," * 10**6 + b"{}]", "has more than"),
+        (b"[{" + b'"a":[' * 10**6, "has more than"),
     ],
 )
 def test_docker_images_that_are_none_are_refused(data: bytes, words: str):
