@@ -20,6 +20,7 @@ Flow = Callable[[], Awaitable[object]]
 
 SETTLE_LIMIT: Final = 1.0  # seconds that tasks of a flow may outlive it before they count as orphans
 _TOKEN: Final = "cancelled by the harness"
+_SCOPE_MESSAGE: Final = "Cancelled via cancel scope"  # how the cancellations of anyio begin
 
 _active: contextvars.ContextVar["Injection | None"] = contextvars.ContextVar("_active", default=None)
 
@@ -234,20 +235,23 @@ class Injection:
             self._loop.call_soon(self._cancel_natively)
 
     def thrown(self, driver: "_Driven", error: BaseException) -> None:
-        if self._fired_at is None or not isinstance(error, asyncio.CancelledError) or not self._is_ours(error):
+        if self._fired_at is None or not isinstance(error, asyncio.CancelledError) or not self._is_ours(driver, error):
             return
         if self._delivered_at is None:
             self._delivered_at = self._count
         if driver.task is self._flow_task and not self._ended:
             self._entered_flow_task = True
 
-    def _is_ours(self, error: asyncio.CancelledError) -> bool:
+    def _is_ours(self, driver: "_Driven", error: asyncio.CancelledError) -> bool:
         message = str(error.args[0]) if error.args else ""
         if self._mode is Mode.SCOPE:
             return message == _TOKEN or self._scope_mark in message
-        if self._mode is Mode.TASK:
-            return message == _TOKEN
-        return message in ("", _TOKEN)
+        if message == _TOKEN or (message == "" and self._mode is not Mode.TASK):
+            return True
+        # Where another one, natively asked for, came first in the same turn, ours has no error of its own: only the
+        # task's count tells.
+        is_by_scope = message.startswith(_SCOPE_MESSAGE)
+        return not is_by_scope and driver.task is not None and driver.task.cancelling() > 1
 
 
 class _Driven(Coroutine[Any, Any, Any]):
