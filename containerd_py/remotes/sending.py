@@ -55,11 +55,19 @@ class Sending:
         self._piece_size = 4 * _SMALLEST_PIECE
         self._waited = 0.0  # seconds, and bytes taken in them, since the rate was last judged
         self._received = 0
+        self._has_begun = False
         self.taken = 0  # bytes
         self.is_slow = False  # it was given up since next to nothing was taken
         self.failure: SizeMismatchError | None = None
 
     def __aiter__(self) -> Self:
+        """Begin; for an HTTP client that would send the request once more (aiohttp before 3.14), it is broken.
+
+        Raises:
+            ConnectionResetError: The content has been sent in part.
+        """
+        if self._has_begun:
+            raise ConnectionResetError("the connection broke in the middle of the content")
         return self
 
     async def __anext__(self) -> memoryview:
@@ -68,6 +76,7 @@ class Sending:
         Raises:
             SizeMismatchError: The content has another size than was promised.
         """
+        self._has_begun = True
         self._count()
         while not self._rest:
             self._scope.deadline = math.inf

@@ -222,6 +222,15 @@ async def test_content_of_another_size(size: int):
     assert sending.failure is not None
 
 
+async def test_content_is_not_sent_twice():
+    """An HTTP client that repeats a request by itself gets no rest of the content for the whole."""
+    with anyio.CancelScope() as scope:
+        sending = Sending(Content(chunks=Chunks(b"a", b"b"), size=2), RegistryLimits(), scope)
+        await anext(aiter(sending))
+        with pytest.raises(ConnectionResetError):
+            aiter(sending)
+
+
 async def test_only_the_peer_can_stall():
     """Content that is slow to come stalls nothing; a piece that is not taken does."""
     limits = RegistryLimits(stall_timeout=0.05, commit_timeout=0.05)
