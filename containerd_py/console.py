@@ -100,7 +100,7 @@ class PullBars:
             return
         self._printed_at[_key(progress)] = now
         amount = ""
-        if progress.total and progress.event == "downloading":
+        if progress.total and progress.event in {"downloading", "uploading"}:
             amount = f" {_mebibytes(progress.progress)} of {_mebibytes(progress.total)}"
         self._console.print(
             f"{_label(progress.name)} {progress.event}{amount}".strip(), highlight=False, soft_wrap=True
