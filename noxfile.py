@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -41,6 +42,22 @@ def run_pytest(session: nox.Session, *paths: str, options: Iterable[str] = ()) -
     session.run("python", "-m", "pytest", *options, *session.posargs, *(() if chosen else present(*paths)))
 
 
+def run_on_all_cores(session: nox.Session, *paths: str) -> None:
+    """Run pytest with a worker for each core, each with daemons of its own: tests wait more than they compute.
+
+    What fails there is run once more by itself, and must pass then: on a machine that is busy with something else a
+    daemon may answer later than a test waits. Both runs are shown.
+    """
+    chosen = present(*(argument.partition("::")[0] for argument in session.posargs))
+    command = ["python", "-m", "pytest", *session.posargs, *(() if chosen else present(*paths))]
+    failed = ROOT / ".pytest_cache" / "v" / "cache" / "lastfailed"
+    failed.unlink(missing_ok=True)
+    session.run(*command, "--numprocesses", "auto", "--dist", "worksteal", success_codes=[0, 1])
+    if failed.exists() and json.loads(failed.read_text()):
+        session.log("once more, by themselves: the tests that failed")
+        session.run(*command, "--last-failed")
+
+
 def check_style(session: nox.Session) -> None:
     """Run the linters."""
     session.run("ruff", "check", *present(*TIDY))
@@ -76,8 +93,7 @@ def tests(session: nox.Session) -> None:
     check_types(session)
     check_generated(session)
     folders = ("tests/unit", "tests/typing", "tests/integration", "tests/conformance", "tests/faults", "tests/docs")
-    # A worker for each core, each with daemons of its own: tests wait for the disk more than they compute.
-    run_pytest(session, *folders, options=("--numprocesses", "auto", "--dist", "worksteal"))
+    run_on_all_cores(session, *folders)
 
 
 @nox.session
