@@ -20,6 +20,7 @@ from tests.unit.tars import Layout, dump, plain
 
 Skopeo = Callable[..., Awaitable[None]]
 ARM = "linux/arm64/v8"
+ON_2 = pytest.mark.lines("2.1")  # what the daemon has no part in
 
 
 @pytest.fixture
@@ -170,12 +171,12 @@ async def test_ctr_imports_what_we_export(
 
 @pytest.mark.parametrize("kind", ["layered", "docker", "index"])
 async def test_we_import_what_ctr_exports(
-    client: Client, ctr: Ctr, seeded_images: SeededImages, tmp_path: Path, kind: str
+    client: Client, ctr: Ctr, seeded_images: SeededImages, tmp_path: Path, local, kind: str
 ):
-    """ctr's own archive, by whatever way it makes it, is an image that runs."""
+    """ctr's own archive is an image that runs. (Of a transfer, ctr 2.1 loses the end now and then: it does not wait.)"""
     ref = getattr(seeded_images, kind)
     await client.pull(ref, via="client")
-    await ctr("images", "export", str(tmp_path / "archive.tar"), ref)
+    await ctr("images", "export", *local, str(tmp_path / "archive.tar"), ref)
     await clear(client)
     (image,) = await client.import_images(tmp_path / "archive.tar")
     async with deleting(image):
@@ -220,6 +221,7 @@ async def test_layers_that_are_here_compressed_are_used(
     await clear(client)
 
 
+@ON_2
 async def test_plain_layers_can_be_compressed(
     client: Client, skopeo: Skopeo, seeded_images: SeededImages, tmp_path: Path
 ):
@@ -241,6 +243,7 @@ async def test_plain_layers_can_be_compressed(
         assert await says_hello(client, image)
 
 
+@ON_2
 @pytest.mark.parametrize("kind", ["layered", "index"])
 @pytest.mark.parametrize("form", ["oci-archive", "docker-archive", "oci"])
 async def test_skopeo_reads_what_we_export(
@@ -258,6 +261,7 @@ async def test_skopeo_reads_what_we_export(
         assert [layer["digest"] for layer in manifest["layers"]] == expected
 
 
+@ON_2
 @pytest.mark.parametrize("form", ["oci-archive", "oci"])
 async def test_we_read_what_skopeo_makes(
     client: Client, skopeo: Skopeo, seeded_images: SeededImages, tmp_path: Path, form: str

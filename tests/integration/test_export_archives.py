@@ -22,6 +22,7 @@ from containerd_py.services.images import ImageRecord
 from tests.conftest import SeededImages
 from tests.unit.tars import Layout, chunked, tar_layer
 
+ON_2 = pytest.mark.lines("2.1")  # what the daemon has no part in
 ARM = Platform(os="linux", architecture="arm64", variant="v8")
 LARGE = tar_layer("large", bytes(range(256)) * 400)
 
@@ -56,6 +57,7 @@ def blobs(files: dict[str, bytes]) -> set[str]:
 # ── what is in an archive ───────────────────────────────────────────────────────────────────────────────────────────
 
 
+@ON_2
 async def test_names_are_found_as_elsewhere(client: Client):
     """By exact name, by a name that is completed, and by the image itself; each comes once, in the order asked for."""
     made = Layout()
@@ -76,6 +78,7 @@ async def test_names_are_found_as_elsewhere(client: Client):
     await delete_all(client)
 
 
+@ON_2
 async def test_an_image_with_two_names_is_there_once(client: Client, busybox: Image):
     """Two entries in the index, one of Docker's with both names, and each blob once."""
     other = await busybox.tag("example.com/other:2")
@@ -87,6 +90,7 @@ async def test_an_image_with_two_names_is_there_once(client: Client, busybox: Im
     await other.delete()
 
 
+@ON_2
 async def test_names_that_docker_cannot_read_are_left_out(client: Client, busybox: Image):
     """Names that are no references are exported; Docker's list does not have them."""
     record = await busybox.record()
@@ -96,6 +100,7 @@ async def test_names_that_docker_cannot_read_are_left_out(client: Client, busybo
     await client.images.delete("Not A Reference")
 
 
+@ON_2
 async def test_docker_manifest_can_be_left_out(client: Client, busybox: Image, tmp_path: Path):
     """Without it, and always in folders."""
     assert "manifest.json" not in await exported(client, busybox, docker_manifest=False)
@@ -148,6 +153,7 @@ async def test_what_is_missing_fails_or_is_skipped(client: Client, seeded_images
     await delete_all(client)
 
 
+@ON_2
 async def test_layers_that_are_not_to_be_handed_on_can_stay(client: Client):
     """With skip_non_distributable they are left out, whether they are here or not."""
     made = Layout()
@@ -163,6 +169,7 @@ async def test_layers_that_are_not_to_be_handed_on_can_stay(client: Client):
     await delete_all(client)
 
 
+@ON_2
 async def test_only_images_are_exported(client: Client, busybox: Image):
     """A record that stands for something else than an image is refused."""
     config = (await busybox.manifest()).config
@@ -198,6 +205,7 @@ async def test_an_image_may_be_deleted_while_it_is_exported(
 # ── destinations ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@ON_2
 async def test_destinations_that_cannot_be_are_refused(client: Client, busybox: Image, tmp_path: Path):
     """A folder with something in it, a folder that is missing, compression of a folder, a device."""
     (tmp_path / "full").mkdir()
@@ -231,6 +239,7 @@ async def test_a_stream_that_fails_fails_the_export(client: Client, busybox: Ima
     assert not await client.leases.list()
 
 
+@ON_2
 async def test_a_reader_may_leave(client: Client, busybox: Image):
     """Leaving an open export early cancels it; one that fails says so where it is read, or at the end of the block."""
     async with client.open_export(busybox) as archive:
@@ -257,6 +266,7 @@ async def test_a_daemon_is_not_asked_what_it_cannot(client: Client, busybox: Ima
     await client.images.create(ImageRecord(name=busybox.name, target=busybox.target))
 
 
+@ON_2
 async def test_an_import_says_when_it_has_not_ended(client: Client):
     """The result is there at the end, not before."""
     async with client.open_import(chunked(b"")) as importing:

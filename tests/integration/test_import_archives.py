@@ -29,6 +29,7 @@ from tests.conftest import Ctr
 from tests.harness.leaks import assert_namespace_empty
 from tests.unit.tars import Layout, archive, chunked, docker_archive, dump, header, member, tar_layer
 
+ON_2 = pytest.mark.lines("2.1")  # what the daemon has no part in
 NAME = "example.com/made:1"
 LARGE = tar_layer("large", os.urandom(100_000))  # too large to be held in hand
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -225,6 +226,7 @@ async def test_layers_that_unpack_to_something_else_leave_nothing(client: Client
     await assert_namespace_empty(daemon, client.namespace)
 
 
+@ON_2
 async def test_limits_are_the_callers_to_raise_and_lower(client: Client):
     """What exceeds the limits that were given is refused, and no more than that."""
     with pytest.raises(ArchiveError, match="more than 3 members"):
@@ -233,6 +235,7 @@ async def test_limits_are_the_callers_to_raise_and_lower(client: Client):
     await image.delete(synchronous=True)
 
 
+@ON_2
 async def test_a_failing_stream_fails_the_import(client: Client, daemon):
     """What the source raises comes out as it is."""
 
@@ -245,6 +248,7 @@ async def test_a_failing_stream_fails_the_import(client: Client, daemon):
     await assert_namespace_empty(daemon, client.namespace)
 
 
+@ON_2
 async def test_folders_are_read_without_following_links(client: Client, daemon, tmp_path: Path):
     """A layout whose blob is a link or a FIFO is refused, and what lies outside is not read."""
     made = Layout()
@@ -373,6 +377,7 @@ def named_layout() -> tuple[Layout, dict[str, str]]:
     return made, digests
 
 
+@ON_2
 async def test_names_come_from_annotations(client: Client):
     """Whole names are taken, tags get a base name, and what has no name is not kept."""
     made, digests = named_layout()
@@ -387,6 +392,7 @@ async def test_names_come_from_annotations(client: Client):
     await delete_all(client)
 
 
+@ON_2
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -445,6 +451,7 @@ async def test_an_index_can_be_kept(client: Client, daemon):
     await assert_namespace_empty(daemon, client.namespace)
 
 
+@ON_2
 @pytest.mark.parametrize(
     "options",
     [
@@ -534,6 +541,7 @@ async def test_layers_can_be_let_go(client: Client):
     await delete_all(client)
 
 
+@ON_2
 async def test_layers_that_nobody_hands_on_may_be_missing(client: Client):
     """A foreign layer's content need not come with the archive."""
     made = Layout()
@@ -545,6 +553,7 @@ async def test_layers_that_nobody_hands_on_may_be_missing(client: Client):
     await delete_all(client)
 
 
+@ON_2
 async def test_artifacts_are_imported_and_not_unpacked(client: Client):
     """What has no image configuration has nothing to unpack."""
     made = Layout()
@@ -567,6 +576,7 @@ async def test_artifacts_are_imported_and_not_unpacked(client: Client):
     await delete_all(client)
 
 
+@ON_2
 async def test_images_for_other_platforms_are_left_out(client: Client):
     """Of several images those for the platform are kept; the error says what there was if there is none."""
     made = Layout()
@@ -600,6 +610,7 @@ async def test_names_that_are_taken_are_given_anew(client: Client):
     await delete_all(client)
 
 
+@ON_2
 async def test_progress_tells_of_everything(client: Client):
     """Large files, layers, records; and the result is where the block has it."""
     events: dict[str, list[str]] = {}
@@ -638,6 +649,7 @@ async def test_imports_at_once_do_not_disturb_each_other(client: Client, daemon)
     await delete_all(client)
 
 
+@ON_2
 async def test_junk_is_not_stored(client: Client):
     """Small files that no image names never reach the store."""
     data = tar_of({**docker_archive(), "repositories": b"{}", "VERSION": b"1.0", "x/json": json.dumps({}).encode()})
