@@ -37,6 +37,7 @@ class ClientWatch:
 
     def start(self) -> None:
         gc.collect()  # what earlier tests left to be collected is not ours
+        gc.freeze()  # and need not be looked at again: thousands of tests make a large heap
         self._previous_handler = self._loop.get_exception_handler()
         self._loop.set_exception_handler(self._handler)
         self._previous_hook, sys.unraisablehook = sys.unraisablehook, self._hook
