@@ -19,7 +19,7 @@ from typing import NamedTuple
 import debian
 
 QUICKSTART_PACKAGES = ("containerd", "runc", "docker-registry", "busybox-static", "iproute2", "ca-certificates")
-TEST_PACKAGES = (*QUICKSTART_PACKAGES, "containernetworking-plugins", "iptables", "skopeo")
+TEST_PACKAGES = (*QUICKSTART_PACKAGES, "containernetworking-plugins", "iptables", "skopeo", "zstd")
 DAEMONS = Path(__file__).resolve().parent.parent / ".cache" / "daemons"
 STAMP = "VERSION"  # the Debian version of what was unpacked: written last, so its presence means whole
 BINARIES = "usr/bin"
