@@ -75,8 +75,10 @@ async def test_top_shows_all_processes(client: Client, busybox: Image):
         async with task.open_exec(["/bin/sleep", "2000"], user="1000:1000"):
             with anyio.fail_after(10):
                 expected = {("sleep", "1000"), ("/bin/sleep", "2000")}  # before that, they are the runtime's
-                while not expected <= {entry.args for entry in (entries := await task.top())}:
+                entries = await task.top()
+                while not expected <= {entry.args for entry in entries}:
                     await anyio.sleep(0.05)
+                    entries = await task.top()
         first = next(entry for entry in entries if entry.pid == task.pid)
         child = next(entry for entry in entries if entry.args == ("sleep", "1000"))
         execed = next(entry for entry in entries if entry.args == ("/bin/sleep", "2000"))
