@@ -173,7 +173,7 @@ async def test_ctr_imports_what_we_export(
 async def test_we_import_what_ctr_exports(
     client: Client, ctr: Ctr, seeded_images: SeededImages, tmp_path: Path, local, kind: str
 ):
-    """ctr's own archive is an image that runs. (Of a transfer ctr 2.1 loses the end now and then: it does not wait.)"""
+    """ctr's own archive is an image that runs. (Of a transfer ctr 2.1 loses the end now and then.)"""
     ref = getattr(seeded_images, kind)
     await client.pull(ref, via="client")
     await ctr("images", "export", *local, str(tmp_path / "archive.tar"), ref)
