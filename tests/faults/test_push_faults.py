@@ -576,6 +576,37 @@ async def test_a_token_that_expires_in_the_middle_is_renewed(client: Client, reg
         assert len(tokens.issued) == 2  # one for all that goes on at once, and another one after it
 
 
+# ── by transfer ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, RegistryAuthenticationError),
+        (403, RegistryPermissionError),
+        (429, RegistryRateLimitedError),
+        (500, RegistryUnavailableError),
+    ],
+)
+async def test_refusals_of_a_transfer_are_typed(
+    client: Client, registry: FaultyRegistry, image: Image, status: int, kind: type[RegistryError]
+):
+    """What a registry refuses the daemon comes out by the same types as what it refuses us, and leaves nothing."""
+    registry.fault(Respond(status, code="DENIED"), method="PUT", path=MANIFESTS)
+    with anyio.fail_after(30), pytest.raises(kind):
+        await client.push(ref_of(registry), source=image, via="transfer")
+    await check_afterlife(client, registry, image)
+
+
+async def test_a_transfer_to_nobody_is_typed(client: Client, image: Image):
+    """A registry that does not answer the daemon is unavailable; an image that is gone is not found, and not there."""
+    with pytest.raises(RegistryUnavailableError):
+        await client.push("127.0.0.1:1/team/app", source=image, via="transfer")
+    with pytest.raises(NotFoundError) as caught:
+        await client.push("127.0.0.1:1/team/app", source="no/such/image", via="transfer")
+    assert not isinstance(caught.value, RegistryError)
+
+
 # ── ends ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -586,15 +617,20 @@ def every(request: pytest.FixtureRequest) -> int:
 
 @ON_ALL
 @pytest.mark.timeout(900)
-async def test_a_push_cancelled_anywhere_leaves_nothing(client: Client, registry: FaultyRegistry, every: int):
+@pytest.mark.parametrize("via", ["client", "transfer"])
+async def test_a_push_cancelled_anywhere_leaves_nothing(
+    client: Client, registry: FaultyRegistry, every: int, via: str, daemon_line: str
+):
     """Cancelled at any suspension point, in any way, a push leaves nothing here, and the same push succeeds."""
+    if via == "transfer" and daemon_line != "2.1":
+        via = "auto"  # which is us, over plain HTTP
     async with open_registry(host="127.0.0.2") as source:
         source.add_image([tar_layer("a"), tar_layer("b", 300_000, seed=1)], compress=True)
         image = await client.pull(source.reference("library/test"), unpack=False, via="client")
     before = await left_in(client)
 
     async def flow() -> None:
-        await client.push(ref_of(registry), source=image, via="client")
+        await client.push(ref_of(registry), source=image, via=via)
 
     tally = Tally()
     modes = tuple(Mode) if every == 1 else (Mode.SCOPE, Mode.TASK)
