@@ -264,6 +264,7 @@ async def running(bench: Bench) -> Comparison:
 
 async def fifo(bench: Bench) -> Comparison:
     """Read 1 GiB through a container's stdout, and the same through a bare FIFO."""
+    await bench.registry.push(busybox_layout(bench.folder / "fifo"), "busybox")
     image = await bench.client.ensure_image(bench.registry.reference("busybox"), via="client")
     size = 1024 * MIB
 
