@@ -1,0 +1,226 @@
+"""The Go client's own integration scenarios, and what shows that this package behaves the same.
+
+The 107 tests are those of containerd's integration/client, numbered in the order of its files. Each has here an area,
+the tests of ours that restate it, and a reason where there is none, or where ours shows less or something else.
+
+To add one: put the test's path below tests/ and its name, `"conformance/test_tasks.py::test_wait"`, into the entry of
+its number. A test that exists elsewhere is named, not written again. Parameters are left out: all of them count. The
+tests of a number must cover all containerd lines among them (a test marked `lines` covers those); else the entry needs
+a reason. `test_scenarios.py` holds the table to that.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import attrs
+
+Area = Literal[
+    "connection", "images", "content", "containers", "tasks", "processes", "io", "checkpoint", "leases", "snapshots",
+    "events", "transfer", "daemon",
+]  # fmt: skip
+OPEN: Final = "not restated yet"
+TTRPC: Final = "the ttrpc endpoint is the shims' own way to the daemon: clients forward events over gRPC"
+
+
+@attrs.frozen
+class Scenario:
+    """One test of the Go client and ours in its place."""
+
+    number: int
+    name: str
+    area: Area
+    tests: tuple[str, ...]
+    reason: str
+
+
+def go(number: int, name: str, area: Area, *tests: str, reason: str = "") -> Scenario:
+    """Describe one scenario; the tests are given by path below tests/ and name."""
+    return Scenario(number=number, name=name, area=area, tests=tests, reason=reason)
+
+
+SCENARIOS: Final[tuple[Scenario, ...]] = (
+    # client_test.go
+    go(1, "TestNewClient", "connection", "faults/test_transport_restarts.py::test_after_its_block_a_client_is_closed"),
+    go(2, "TestImagePull", "images", "integration/test_pull.py::test_the_same_is_left_as_by_ctr"),
+    go(3, "TestImagePullWithDiscardContent", "images", reason=OPEN),
+    go(
+        4,
+        "TestImagePullAllPlatforms",
+        "images",
+        "integration/test_pull.py::test_all_platforms_are_fetched_and_not_unpacked",
+    ),
+    go(5, "TestImagePullSomePlatforms", "images", reason=OPEN),
+    go(6, "TestImagePullWithConcurrencyLimit", "images", reason=OPEN),
+    go(7, "TestImagePullWithTracing", "images", reason="this package makes no trace spans"),
+    go(8, "TestImagePullWithConcurrentUnpacks", "images", reason=OPEN),
+    go(
+        9,
+        "TestClientReconnect",
+        "connection",
+        "faults/test_transport_restarts.py::test_reads_outlast_a_restart_of_the_daemon",
+    ),
+    go(10, "TestDefaultRuntimeWithNamespaceLabels", "connection", reason=OPEN),
+    go(
+        11,
+        "TestRuntimeInfo",
+        "connection",
+        "integration/test_introspection.py::test_a_runtime_tells_its_features",
+        reason=OPEN,
+    ),
+    # client_ttrpc_test.go
+    go(12, "TestClientTTRPC_New", "connection", reason=TTRPC),
+    go(13, "TestClientTTRPC_Reconnect", "connection", reason=TTRPC),
+    go(14, "TestClientTTRPC_Close", "connection", reason=TTRPC),
+    # client_unix_test.go
+    go(15, "TestNewTaskWithRuntimeOption", "tasks", reason=OPEN),
+    # container_checkpoint_test.go
+    go(16, "TestCheckpointRestorePTY", "checkpoint", reason=OPEN),
+    go(17, "TestCheckpointRestore", "checkpoint", reason=OPEN),
+    go(18, "TestCheckpointRestoreNewContainer", "checkpoint", reason=OPEN),
+    go(19, "TestCheckpointLeaveRunning", "checkpoint", reason=OPEN),
+    go(20, "TestCheckpointRestoreWithImagePath", "checkpoint", reason=OPEN),
+    go(21, "TestCheckpointOnPauseStatus", "checkpoint", reason=OPEN),
+    # container_idmapped_linux_test.go
+    go(22, "TestIDMappedOverlay", "snapshots", reason=OPEN),
+    # container_linux_test.go
+    go(
+        23,
+        "TestTaskUpdate",
+        "tasks",
+        "integration/test_update_resources.py::test_limits_change_without_a_task",
+        reason=OPEN,
+    ),
+    go(24, "TestShimInCgroup", "tasks", reason=OPEN),
+    go(25, "TestShimDoesNotLeakPipes", "tasks", reason=OPEN),
+    go(26, "TestShimDoesNotLeakSockets", "tasks", reason=OPEN),
+    go(27, "TestDaemonReconnectsToShimIOPipesOnRestart", "tasks", reason=OPEN),
+    go(
+        28,
+        "TestContainerAttach",
+        "io",
+        "integration/test_cio_shims.py::test_another_reader_goes_on_where_the_first_one_left",
+    ),
+    go(29, "TestContainerUser", "containers", reason=OPEN),
+    go(30, "TestContainerAttachProcess", "io", reason=OPEN),
+    go(31, "TestContainerLoadUnexistingProcess", "processes", reason=OPEN),
+    go(32, "TestContainerUserID", "containers", reason=OPEN),
+    go(33, "TestContainerKillAll", "tasks", reason=OPEN),
+    go(
+        34,
+        "TestDaemonRestartWithRunningShim",
+        "tasks",
+        "faults/test_container_faults.py::test_a_wait_survives_a_restart",
+    ),
+    go(35, "TestContainerRuntimeOptionsv2", "containers", reason=OPEN),
+    go(36, "TestContainerKillInitPidHost", "tasks", reason=OPEN),
+    go(37, "TestUserNamespaces", "containers", reason=OPEN),
+    go(38, "TestUIDNoGID", "containers", reason=OPEN),
+    go(39, "TestBindLowPortNonRoot", "containers", reason=OPEN),
+    go(40, "TestBindLowPortNonOpt", "containers", reason=OPEN),
+    go(41, "TestShimOOMScore", "tasks", reason=OPEN),
+    go(42, "TestIssue9103", "tasks", reason=OPEN),
+    go(43, "TestIssue10589", "processes", reason=OPEN),
+    go(
+        44,
+        "TestIssue13030",
+        "images",
+        "integration/test_rootfs_kernel.py::test_layers_look_as_overlayfs_shows_them",
+        reason=OPEN,
+    ),
+    # container_test.go
+    go(45, "TestContainerList", "containers", reason=OPEN),
+    go(
+        46,
+        "TestNewContainer",
+        "containers",
+        "integration/test_containers.py::test_a_container_is_a_record_a_snapshot_and_a_spec",
+    ),
+    go(47, "TestContainerStart", "tasks", reason=OPEN),
+    go(48, "TestContainerStartWithAbsRuntimePath", "tasks", reason=OPEN),
+    go(49, "TestContainerOutput", "io", "integration/test_run.py::test_output_and_exit_code_are_exact"),
+    go(
+        50,
+        "TestContainerWait",
+        "tasks",
+        "integration/test_run.py::test_a_waiter_that_is_cancelled_disturbs_no_other",
+        reason=OPEN,
+    ),
+    go(51, "TestContainerExec", "processes", reason=OPEN),
+    go(52, "TestContainerLargeExecArgs", "processes", reason=OPEN),
+    go(53, "TestContainerPids", "tasks", reason=OPEN),
+    go(54, "TestContainerCloseIO", "io", "integration/test_run.py::test_open_run_streams_both_ways"),
+    go(
+        55,
+        "TestDeleteRunningContainer",
+        "containers",
+        "integration/test_containers.py::test_a_container_with_a_task_is_not_deleted",
+    ),
+    go(56, "TestContainerKill", "tasks", reason=OPEN),
+    go(57, "TestKillContainerDeletedByRunc", "tasks", reason=OPEN),
+    go(58, "TestContainerNoBinaryExists", "tasks", "integration/test_run.py::test_a_missing_command_is_said_by_name"),
+    go(
+        59,
+        "TestContainerExecNoBinaryExists",
+        "processes",
+        "integration/test_containers.py::test_exec_of_a_missing_command_leaves_nothing",
+    ),
+    go(60, "TestWaitStoppedTask", "tasks", "integration/test_run.py::test_many_waiters_learn_the_same"),
+    go(61, "TestWaitStoppedProcess", "processes", reason=OPEN),
+    go(62, "TestTaskForceDelete", "tasks", reason=OPEN),
+    go(63, "TestProcessForceDelete", "processes", reason=OPEN),
+    go(64, "TestContainerHostname", "containers", reason=OPEN),
+    go(65, "TestContainerExitedAtSet", "tasks", reason=OPEN),
+    go(66, "TestDeleteContainerExecCreated", "processes", reason=OPEN),
+    go(67, "TestContainerMetrics", "tasks", "integration/test_containers.py::test_metrics_and_limits"),
+    go(68, "TestDeletedContainerMetrics", "tasks", reason=OPEN),
+    go(69, "TestContainerExtensions", "containers", reason=OPEN),
+    go(70, "TestContainerUpdate", "containers", "integration/test_containers.py::test_labels_and_updates"),
+    go(71, "TestContainerInfo", "containers", reason=OPEN),
+    go(72, "TestContainerLabels", "containers", "integration/test_containers.py::test_labels_and_updates"),
+    go(73, "TestContainerHook", "containers", reason=OPEN),
+    go(74, "TestShimSockLength", "tasks", reason=OPEN),
+    go(75, "TestContainerExecLargeOutputWithTTY", "io", reason=OPEN),
+    go(76, "TestShortRunningTaskPid", "tasks", reason=OPEN),
+    go(77, "TestRegressionIssue4769", "events", reason=OPEN),
+    go(78, "TestRegressionIssue6429", "events", reason=OPEN),
+    go(79, "TestDaemonRestart", "tasks", "faults/test_container_faults.py::test_a_wait_survives_a_restart"),
+    go(80, "TestContainerKillInitKillsChildWhenNotHostPid", "tasks", reason=OPEN),
+    go(81, "TestTaskResize", "io", reason=OPEN),
+    go(82, "TestContainerImage", "containers", reason=OPEN),
+    go(83, "TestContainerNoImage", "containers", reason=OPEN),
+    go(84, "TestContainerNoSTDIN", "io", "integration/test_cio_shims.py::test_any_choice_of_streams_works"),
+    go(85, "TestTaskSpec", "tasks", reason=OPEN),
+    go(86, "TestContainerUsername", "containers", reason=OPEN),
+    go(87, "TestContainerPTY", "io", "integration/test_run.py::test_a_terminal_is_one"),
+    # content_test.go, convert_test.go, daemon_config_linux_test.go
+    go(88, "TestContentClient", "content", reason=OPEN),
+    go(89, "TestConvert", "images", "integration/test_manage.py::test_conversion_is_what_ctr_makes"),
+    go(90, "TestDaemonRuntimeRoot", "daemon", reason=OPEN),
+    go(91, "TestDaemonCustomCgroup", "daemon", reason=OPEN),
+    # export_test.go, image_test.go, import_test.go
+    go(92, "TestExportAllCases", "images", reason=OPEN),
+    go(93, "TestImageIsUnpacked", "images", "integration/test_pull.py::test_without_unpacking"),
+    go(94, "TestImagePullWithDistSourceLabel", "images", "integration/test_pull.py::test_the_same_is_left_as_by_ctr"),
+    go(95, "TestImageUsage", "images", "integration/test_image.py::test_sizes", reason=OPEN),
+    go(96, "TestImageSupportedBySnapshotter_Error", "images", reason=OPEN),
+    go(
+        97, "TestExportAndImport", "images", "integration/test_archives.py::test_what_was_exported_is_imported_and_runs"
+    ),
+    go(
+        98,
+        "TestExportAndImportMultiLayer",
+        "images",
+        "integration/test_archives.py::test_what_was_exported_is_imported_and_runs",
+    ),
+    go(99, "TestImport", "images", reason=OPEN),
+    go(100, "TestTransferImport", "transfer", reason=OPEN),
+    # others
+    go(101, "TestLeaseResources", "leases", reason=OPEN),
+    go(102, "TestMigration", "daemon", reason=OPEN),
+    go(103, "TestMountManager", "snapshots", reason=OPEN),
+    go(104, "TestMountAtRuntime", "snapshots", reason=OPEN),
+    go(105, "TestRestartMonitor", "tasks", reason=OPEN),
+    go(106, "TestSnapshotterClient", "snapshots", reason=OPEN),
+    go(107, "TestTransferEcho", "transfer", reason=OPEN),
+)
