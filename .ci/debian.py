@@ -98,10 +98,11 @@ def _configured_mirror() -> str | None:
     return None
 
 
-def unpack(suite: str, folder: Path, packages: Iterable[str]) -> dict[str, str]:
+def unpack(suite: str, folder: Path, packages: Iterable[str], *, with_dependencies: bool = False) -> dict[str, str]:
     """Extract packages of another suite into `folder`; return the version of each.
 
-    Uses an apt state of its own: neither the machine's sources nor its installed packages change.
+    With their dependencies, down to the C library, where the machine's own are too old for them. Uses an apt state of
+    its own: neither the machine's sources nor its installed packages change.
 
     Raises: DebianError.
     """
@@ -113,7 +114,16 @@ def unpack(suite: str, folder: Path, packages: Iterable[str]) -> dict[str, str]:
         downloads = state / "downloads"
         downloads.mkdir()
         downloads.chmod(0o777)  # apt's own unprivileged user writes here
-        _apt([*options, "download", *(f"{package}/{suite}" for package in packages)], cwd=downloads)
+        wanted = [f"{package}/{suite}" for package in packages]
+        if with_dependencies:
+            nothing = state / "status"
+            nothing.touch()  # as on a machine that has nothing yet, so that everything is fetched
+            only = ["--download-only", "--no-install-recommends", "-y"]
+            places = ["-o", f"Dir::State::status={nothing}", "-o", f"Dir::Cache::archives={downloads}"]
+            (downloads / "partial").mkdir()
+            _apt([*options, *places, "-o", "Debug::NoLocking=true", "install", *only, *wanted])
+        else:
+            _apt([*options, "download", *wanted], cwd=downloads)
         folder.mkdir(parents=True, exist_ok=True)
         versions = {}
         for archive in sorted(downloads.glob("*.deb")):

@@ -3,7 +3,8 @@
 Standard library only. Knows which packages and containerd lines are wanted; debian.py knows how they come.
 
     python3 .ci/provision.py quickstart    containerd, runc, a registry and busybox, from the machine's own suites
-    python3 .ci/provision.py tests         that, test tools, and containerd 1.6, 1.7 and 2.1 in .cache/daemons/LINE/bin
+    python3 .ci/provision.py tests         that, test tools, containerd 1.6, 1.7 and 2.1 in .cache/daemons/LINE/bin, and
+                                           a criu for newer kernels than Debian 12 has in .cache/criu/bin
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ import debian
 
 QUICKSTART_PACKAGES = ("containerd", "runc", "docker-registry", "busybox-static", "iproute2", "ca-certificates")
 TEST_PACKAGES = (*QUICKSTART_PACKAGES, "containernetworking-plugins", "iptables", "skopeo", "zstd")
-DAEMONS = Path(__file__).resolve().parent.parent / ".cache" / "daemons"
+CACHE = Path(__file__).resolve().parent.parent / ".cache"
+DAEMONS = CACHE / "daemons"
+CRIU = CACHE / "criu"
+CRIU_SUITES = ("trixie", "sid")  # Debian 12's criu 3.17 cannot read the vDSO of kernels after 6.x
 STAMP = "VERSION"  # the Debian version of what was unpacked: written last, so its presence means whole
 BINARIES = "usr/bin"
 
@@ -49,6 +53,7 @@ def provide_tests() -> None:
     debian.install(TEST_PACKAGES)
     for line in DAEMON_LINES:
         provide_line(line)
+    provide_criu()
 
 
 def provide_line(line: DaemonLine) -> None:
@@ -94,6 +99,40 @@ def _check_line(line: DaemonLine, binary: Path) -> None:
         raise debian.DebianError(f"containerd {line.name} does not run here: {error}") from error
     if shown.returncode != 0:
         raise debian.DebianError(f"containerd {line.name} does not run here:\n{shown.stderr.strip()}")
+
+
+def provide_criu() -> None:
+    """Unpack criu and the libraries it needs into .cache/criu unless they are there. Raises: DebianError."""
+    if (CRIU / STAMP).exists():
+        print(f"criu {(CRIU / STAMP).read_text().strip()} is there", flush=True)
+        return
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE, prefix="criu-") as temporary:
+        fresh, package = Path(temporary) / "criu", Path(temporary) / "package"
+        for suite in CRIU_SUITES:
+            print(f"criu: looking in Debian's {suite}", flush=True)
+            shutil.rmtree(package, ignore_errors=True)
+            try:
+                version = debian.unpack(suite, package, ["criu"], with_dependencies=True)["criu"]
+                break
+            except debian.DebianError as error:
+                failure = error
+        else:
+            raise failure
+        (fresh / "bin").mkdir(parents=True)
+        (fresh / "lib").mkdir()
+        shutil.copy2(package / "usr" / "sbin" / "criu", fresh / "lib" / "criu")
+        for library in (package / "usr" / "lib").glob("*-linux-gnu*/*.so*"):
+            shutil.copy2(library, fresh / "lib" / library.name)
+        # It comes with a C library of its own, since this machine's may be too old for it.
+        start = 'here=$(dirname "$(readlink -f "$0")")/../lib\nexec "$here"/ld-linux-*.so.* --library-path "$here"'
+        wrapper = fresh / "bin" / "criu"
+        wrapper.write_text(f'#!/bin/sh\n{start} "$here/criu" "$@"\n')
+        wrapper.chmod(0o755)
+        (fresh / STAMP).write_text(f"{version}\n")
+        shutil.rmtree(CRIU, ignore_errors=True)  # a half-made one of an interrupted run
+        fresh.rename(CRIU)
+    print(f"criu {version} is in {CRIU}", flush=True)
 
 
 def main(arguments: list[str]) -> int:
