@@ -328,7 +328,8 @@ def _public_modules() -> list[str]:
 
 
 def _callables_of(owner: type) -> typing.Iterator[tuple[str, typing.Any]]:
-    for name, member in vars(owner).items():
+    ours = [base for base in reversed(owner.__mro__) if base.__module__.startswith("containerd_py")]
+    for name, member in {name: member for base in ours for name, member in vars(base).items()}.items():
         if name.startswith("_") or isinstance(member, type):
             continue
         if isinstance(member, property):

@@ -1,0 +1,154 @@
+"""Containers created, found and run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Unpack
+
+from containerd_py._calls.calls import Calls
+from containerd_py._flows.create_container import ContainerOptions, Env, Network, create_container
+from containerd_py._flows.ensure_image import Policy, ensure_image
+from containerd_py._flows.results import CompletedProcess, Input
+from containerd_py._flows.run_task import open_run, run
+from containerd_py.container import Container
+from containerd_py.image import Image
+from containerd_py.oci import runtime_spec
+from containerd_py.oci.spec_options import SpecOption
+from containerd_py.remotes.registry import Registry
+from containerd_py.services.containers import Runtime
+from containerd_py.task import Task
+from containerd_py.types import Mount
+from containerd_py.typeurl import TypedValue
+
+
+class ContainerCalls(Calls):
+    """Containers created, found and run."""
+
+    async def create_container(
+        self,
+        id: str | None = None,  # noqa: A002
+        *,
+        image: Image | str,
+        args: Sequence[str] | None = None,
+        env: Env | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+        mounts: Sequence[runtime_spec.Mount | Mount] = (),
+        terminal: bool = False,
+        spec_options: Sequence[SpecOption] = (),
+        snapshotter: str | None = None,
+        read_only: bool = False,
+        runtime: str | Runtime | None = None,
+        labels: Mapping[str, str] | None = None,
+        extensions: Mapping[str, TypedValue] | None = None,
+        network: Network | None = None,
+    ) -> Container:
+        """Create a container of an image on a fresh snapshot; snapshot, spec and record are undone together on failure.
+
+        `id` is generated where not given. A reference as `image` stands for `ensure_image` of it. `args` follow the
+        image's entrypoint; without them its own command runs. `env` is laid over the image's; `user` is looked up in
+        the image ("name", "uid", "name:group", "uid:gid"). `spec_options` come last and see everything before them.
+        `network` "host" shares the host's; else there is nothing but loopback. Image labels become the container's,
+        except those reserved for containerd.
+
+        Raises:
+            AlreadyExistsError: The ID is taken.
+            InvalidArgumentError: An argument cannot work: no command, no such user, no identifier.
+        """
+        ensured = (
+            await ensure_image(self._services, image, snapshotter=snapshotter) if isinstance(image, str) else image
+        )
+        created = await create_container(
+            self._services,
+            id=id,
+            image=ensured,
+            args=args,
+            env=env,
+            cwd=cwd,
+            user=user,
+            mounts=mounts,
+            terminal=terminal,
+            spec_options=spec_options,
+            snapshotter=snapshotter,
+            read_only=read_only,
+            runtime=runtime,
+            labels=labels,
+            extensions=extensions,
+            network=network,
+        )
+        return created.container
+
+    async def load_container(self, id: str) -> Container:  # noqa: A002
+        """Return a container that is here.
+
+        Raises:
+            NotFoundError: There is none of that ID.
+        """
+        return Container(self._services, (await self._services.containers.get(id)).id)
+
+    async def list_containers(self, filters: Iterable[str] = ()) -> list[Container]:
+        """Return the containers that match any of the filters, all without one."""
+        return [Container(self._services, record.id) for record in await self._services.containers.list(filters)]
+
+    async def run(
+        self,
+        image_or_ref: Image | str,
+        args: Sequence[str] | None = None,
+        *,
+        input: Input | None = None,  # noqa: A002
+        check: bool = True,
+        terminal: bool = False,
+        capture_limit: int | None = None,
+        policy: Policy = "missing",
+        registry: Registry | None = None,
+        **options: Unpack[ContainerOptions],
+    ) -> CompletedProcess:
+        """Run a command in a new container to its end, remove the container, and return exit code and output.
+
+        `input` is what the command reads, bytes or an async iterable of them. `capture_limit` bounds what is kept of
+        each output, in bytes; the rest is read and dropped. With `terminal` all output is in `stdout`. The
+        other options are those of `create_container`.
+
+        Raises:
+            ProcessExitError: The exit code is not zero and `check` is True; the error has the output.
+        """
+        return await run(
+            self._services,
+            image_or_ref,
+            args,
+            input=input,
+            check=check,
+            terminal=terminal,
+            capture_limit=capture_limit,
+            policy=policy,
+            registry=registry,
+            **options,
+        )
+
+    def open_run(
+        self,
+        image_or_ref: Image | str,
+        args: Sequence[str] | None = None,
+        *,
+        stdin: bool = False,
+        terminal: bool = False,
+        policy: Policy = "missing",
+        registry: Registry | None = None,
+        **options: Unpack[ContainerOptions],
+    ) -> AbstractAsyncContextManager[Task]:
+        """Lend a started task in a new container; task, container and snapshot are gone afterwards, whatever happens.
+
+        Its output is at `task.stdout` and `task.stderr`, its input, if asked for, at `task.stdin`; with `terminal` all
+        output is at `task.stdout`. The other options are those of `create_container`.
+        """
+        return open_run(
+            self._services,
+            image_or_ref,
+            args,
+            stdin=stdin,
+            terminal=terminal,
+            policy=policy,
+            registry=registry,
+            **options,
+        )
