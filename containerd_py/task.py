@@ -6,13 +6,13 @@ import signal as signals
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
-from containerd_py._flows.exec_process import open_exec, run_exec
+from containerd_py._flows.exec_process import create_exec, load_exec, open_exec, run_exec
 from containerd_py._flows.process_table import TopEntry, process_table
 from containerd_py._flows.results import CompletedProcess, Input
 from containerd_py._flows.specs import resources_to_value
 from containerd_py._flows.stats import StatsStream, open_stats, sample_metrics
 from containerd_py._flows.stop import DEFAULT_GRACE, stop
-from containerd_py.cio.config import IOConfig
+from containerd_py.cio.config import NULL_IO, IOConfig
 from containerd_py.oci.runtime_spec import Resources
 from containerd_py.process import Process
 from containerd_py.services.metrics import Metrics
@@ -146,6 +146,35 @@ class Task(Process):
             env=env,
             id=id,
         )
+
+    async def create_exec(
+        self,
+        args: Sequence[str],
+        *,
+        io: IOConfig = NULL_IO,
+        user: str | None = None,
+        cwd: str | None = None,
+        env: Mapping[str, str] | Sequence[str] | None = None,
+        id: str | None = None,  # noqa: A002
+    ) -> Process:
+        """Create another process in the container, not yet started, that stays until it is deleted (Tasks.Exec).
+
+        For one that shall outlive this program; `open_exec` and `run_exec` clean up by themselves. `io` is lent by the
+        caller: `open_fifos`, `log_file`, …; one with a terminal gives the process a terminal. The rest is as there.
+
+        Raises:
+            AlreadyExistsError: The ID is taken.
+            InvalidArgumentError: There is no such user, or no command.
+        """
+        return await create_exec(self._services, self._container_id, args, io=io, user=user, cwd=cwd, env=env, id=id)
+
+    async def load_exec(self, id: str, io: IOConfig | None = None) -> Process:  # noqa: A002
+        """Return another process of the container, whoever created it; `io` lends I/O opened by `attach_fifos`.
+
+        Raises:
+            NotFoundError: There is none of that ID.
+        """
+        return await load_exec(self._services, self._container_id, id, io)
 
     async def kill(self, signal: int | str = signals.SIGTERM, *, all: bool = False) -> None:  # noqa: A002
         """Send its first process a signal, by number or name; `all` sends it to every process (Tasks.Kill).

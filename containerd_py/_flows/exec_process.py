@@ -8,11 +8,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from containerd_py._flows.results import CompletedProcess, Input, complete
 from containerd_py._flows.specs import process_to_value, spec_of
-from containerd_py._flows.undoing import settled, undoing
+from containerd_py._flows.undoing import Undo, settled, undoing
 from containerd_py._flows.users import look_up_user
-from containerd_py.cio.config import IOConfig
+from containerd_py.cio.config import NULL_IO, IOConfig
 from containerd_py.cio.fifos import open_fifos
-from containerd_py.errors import FailedPreconditionError, InvalidArgumentError
+from containerd_py.errors import ContainerdError, FailedPreconditionError, InvalidArgumentError
 from containerd_py.oci.process_options import merge_env
 from containerd_py.oci.runtime_spec import Process as ProcessSpec
 from containerd_py.oci.spec_json import clone
@@ -50,6 +50,75 @@ async def _process_spec(
     return process
 
 
+async def _make(
+    services: Services,
+    undo: Undo,
+    container_id: str,
+    args: Sequence[str],
+    *,
+    io: IOConfig,
+    user: str | None,
+    cwd: str | None,
+    env: Mapping[str, str] | Sequence[str] | None,
+    id: str | None,  # noqa: A002
+) -> Process:
+    """Make an exec, not yet started, that `undo` kills and deletes."""
+    exec_id = f"exec-{secrets.token_hex(8)}" if id is None else id
+    record = await services.containers.get(container_id)
+    spec = await _process_spec(services, record, args, terminal=io.terminal, user=user, cwd=cwd, env=env)
+    process = Process(services, container_id, exec_id=exec_id, io=io)
+
+    async def create() -> None:
+        await services.tasks.exec(
+            container_id,
+            exec_id=exec_id,
+            spec=process_to_value(spec),
+            stdin=io.stdin,
+            stdout=io.stdout,
+            stderr=io.stderr,
+            terminal=io.terminal,
+        )
+
+    with undo.making(f"deleting exec {exec_id} of {container_id}", lambda: process.delete(force=True)):
+        await settled(create)
+    return process
+
+
+async def create_exec(
+    services: Services,
+    container_id: str,
+    args: Sequence[str],
+    *,
+    io: IOConfig = NULL_IO,
+    user: str | None = None,
+    cwd: str | None = None,
+    env: Mapping[str, str] | Sequence[str] | None = None,
+    id: str | None = None,  # noqa: A002
+) -> Process:
+    """Create another process in the container, not yet started; it stays until it is deleted."""
+    _check_args(args)
+    async with undoing(services.connection) as undo:
+        try:
+            process = await _make(services, undo, container_id, args, io=io, user=user, cwd=cwd, env=env, id=id)
+        except ContainerdError:
+            if io.lent is not None:
+                io.lent.abandon()
+            raise
+        undo.keep()
+    return process
+
+
+async def load_exec(services: Services, container_id: str, exec_id: str, io: IOConfig | None = None) -> Process:
+    """Return a process that is there, whoever created it."""
+    if not exec_id:
+        raise InvalidArgumentError("an exec has an ID; the task's own process is the task")
+    status = await services.tasks.get(container_id, exec_id=exec_id)
+    recorded = IOConfig(terminal=status.terminal, stdin=status.stdin, stdout=status.stdout, stderr=status.stderr)
+    process = Process(services, container_id, exec_id=exec_id, pid=status.pid, io=recorded if io is None else io)
+    await process.attach()
+    return process
+
+
 @asynccontextmanager
 async def open_exec(
     services: Services,
@@ -65,32 +134,19 @@ async def open_exec(
     id: str | None = None,  # noqa: A002
 ) -> AsyncIterator[Process]:
     """Lend a started process in the container; it is killed and deleted on the way out."""
-    if isinstance(args, str) or not args:
-        raise InvalidArgumentError(f"args must be a list of at least one string, not {args!r}")
-    record = await services.containers.get(container_id)
-    spec = await _process_spec(services, record, args, terminal=terminal, user=user, cwd=cwd, env=env)
-    exec_id = f"exec-{secrets.token_hex(8)}" if id is None else id
+    _check_args(args)
     async with AsyncExitStack() as stack:
         if io is None:
             io = (await stack.enter_async_context(open_fifos(stdin=stdin, terminal=terminal))).config
-        process = Process(services, container_id, exec_id=exec_id, io=io)
         undo = await stack.enter_async_context(undoing(services.connection))
-
-        async def create() -> None:
-            await services.tasks.exec(
-                container_id,
-                exec_id=exec_id,
-                spec=process_to_value(spec),
-                stdin=io.stdin,
-                stdout=io.stdout,
-                stderr=io.stderr,
-                terminal=io.terminal,
-            )
-
-        with undo.making(f"deleting exec {exec_id} of {container_id}", lambda: process.delete(force=True)):
-            await settled(create)
+        process = await _make(services, undo, container_id, args, io=io, user=user, cwd=cwd, env=env, id=id)
         await process.start()
         yield process
+
+
+def _check_args(args: Sequence[str]) -> None:
+    if isinstance(args, str) or not args:
+        raise InvalidArgumentError(f"args must be a list of at least one string, not {args!r}")
 
 
 async def run_exec(
