@@ -84,6 +84,7 @@ from containerd_py.errors import (
     UnknownError,
     UnpackError,
 )
+from containerd_py.filters import Filter, check_filter, where
 from containerd_py.image import Image, ImageUsage
 from containerd_py.lifetimes import Deletable, deleting
 from containerd_py.oci.config_changes import ConfigChanges
@@ -134,6 +135,7 @@ from containerd_py.services.event_types import (
     TaskResumed,
     TaskStart,
 )
+from containerd_py.services.health import HealthStatus
 from containerd_py.services.images import ImageRecord
 from containerd_py.services.introspection import Plugin, PluginInfo, ServerInfo
 from containerd_py.services.leases import Lease, LeaseResource
@@ -196,6 +198,8 @@ __all__ = [
     "Export",
     "FailedPreconditionError",
     "FifoIO",
+    "Filter",
+    "HealthStatus",
     "History",
     "HistoryEntry",
     "IOConfig",
@@ -309,6 +313,7 @@ __all__ = [
     "Version",
     "attach_fifos",
     "attached_terminal",
+    "check_filter",
     "connect",
     "deleting",
     "for_each",
@@ -319,4 +324,5 @@ __all__ = [
     "open_daemon",
     "open_fifos",
     "open_inherited",
+    "where",
 ]

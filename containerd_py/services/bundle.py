@@ -13,6 +13,7 @@ from containerd_py.services.containers import ContainersService
 from containerd_py.services.content import ContentService
 from containerd_py.services.diff import DiffService
 from containerd_py.services.events import EventsService
+from containerd_py.services.health import HealthService
 from containerd_py.services.images import ImagesService
 from containerd_py.services.introspection import IntrospectionService
 from containerd_py.services.leases import LeasesService
@@ -77,6 +78,11 @@ class Services:
     def events(self) -> EventsService:
         """What happens on the daemon."""
         return EventsService(self.rpc)
+
+    @cached_property
+    def health(self) -> HealthService:
+        """Whether the daemon serves."""
+        return HealthService(self.rpc)
 
     @cached_property
     def images(self) -> ImagesService:

@@ -24,6 +24,7 @@ from containerd_py._generated.google.protobuf import Any as WireAny
 from containerd_py._transport.connection import Rpc
 from containerd_py._transport.scope import check_identifier
 from containerd_py.errors import ConnectionLostError, UnimplementedError
+from containerd_py.filters import checked_filters
 from containerd_py.labels import check_labels
 from containerd_py.services.wire import any_from_wire, any_to_wire, mask_to_wire, required, time_from_wire
 from containerd_py.types import NO_LABELS, Timestamp, frozen_map
@@ -129,7 +130,7 @@ class ContainersService:
         Streamed, so that their number is not bounded by the size of one message. Filter fields: `id`, `runtime.name`,
         `image`, `labels`.
         """
-        request = ListContainersRequest(filters=[*filters])
+        request = ListContainersRequest(filters=checked_filters(filters))
         try:
             return await self._list_streamed(request)
         except ConnectionLostError:

@@ -27,6 +27,7 @@ from containerd_py._generated.containerd.services.content.v1 import Info as Wire
 from containerd_py._generated.containerd.services.content.v1 import Status as WireStatus
 from containerd_py._transport.connection import Rpc
 from containerd_py.errors import ConnectionLostError, DaemonConnectError, DataLossError, UnavailableError
+from containerd_py.filters import checked_filters
 from containerd_py.labels import check_labels
 from containerd_py.services.content_writer import ContentWriter, open_session
 from containerd_py.services.wire import label_mask, mask_to_wire, required, time_from_wire
@@ -117,7 +118,7 @@ class ContentService:
     @asynccontextmanager
     async def open_list(self, filters: Iterable[str] = ()) -> AsyncIterator[AsyncIterator[ContentInfo]]:
         """Lend an iterator over blobs as the daemon finds them (Content.List)."""
-        async with self._rpc.stream(self._stub.list, ListContentRequest(filters=[*filters])) as messages:
+        async with self._rpc.stream(self._stub.list, ListContentRequest(filters=checked_filters(filters))) as messages:
             yield (_info_from_wire(info) async for message in messages for info in message.info)
 
     async def list(self, filters: Iterable[str] = ()) -> list[ContentInfo]:
@@ -125,7 +126,7 @@ class ContentService:
 
         Filter fields: `digest`, `labels`, `size`.
         """
-        wanted = [*filters]
+        wanted = checked_filters(filters)
         try:
             return await self._list(wanted)
         except ConnectionLostError:
@@ -187,7 +188,7 @@ class ContentService:
 
     async def list_statuses(self, filters: Iterable[str] = ()) -> builtins.list[IngestStatus]:
         """Return the ingests that match any of the filters, all without one (Content.ListStatuses). Field: `ref`."""
-        reply = await self._rpc.read(self._stub.list_statuses, ListStatusesRequest(filters=[*filters]))
+        reply = await self._rpc.read(self._stub.list_statuses, ListStatusesRequest(filters=checked_filters(filters)))
         return [_status_from_wire(status) for status in reply.statuses]
 
     async def abort(self, ref: str) -> None:

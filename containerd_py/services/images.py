@@ -17,6 +17,7 @@ from containerd_py._generated.containerd.services.images.v1 import (
 )
 from containerd_py._generated.containerd.services.images.v1 import Image as WireImage
 from containerd_py._transport.connection import Rpc
+from containerd_py.filters import checked_filters
 from containerd_py.labels import check_labels
 from containerd_py.services.wire import (
     descriptor_from_wire,
@@ -83,7 +84,7 @@ class ImagesService:
 
         Filter fields: `name`, `target.digest`, `target.mediatype`, `labels`, `annotations`.
         """
-        reply = await self._rpc.read(self._stub.list, ListImagesRequest(filters=[*filters]))
+        reply = await self._rpc.read(self._stub.list, ListImagesRequest(filters=checked_filters(filters)))
         return [_record_from_wire(image) for image in reply.images]
 
     async def create(self, record: ImageRecord, *, source_date_epoch: Timestamp | None = None) -> ImageRecord:

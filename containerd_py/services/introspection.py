@@ -18,6 +18,7 @@ from containerd_py._generated.containerd.services.introspection.v1 import (
 from containerd_py._generated.containerd.services.introspection.v1 import Plugin as WirePlugin
 from containerd_py._generated.google.protobuf import Empty
 from containerd_py._transport.connection import Rpc
+from containerd_py.filters import checked_filters
 from containerd_py.services.wire import any_from_wire, any_to_wire, platform_from_wire, required, time_from_wire
 from containerd_py.types import NO_LABELS, Platform, Timestamp, frozen_map
 from containerd_py.typeurl import TypedValue
@@ -108,7 +109,7 @@ class IntrospectionService:
 
         Filter fields: `type`, `id`.
         """
-        reply = await self._rpc.read(self._stub.plugins, PluginsRequest(filters=[*filters]))
+        reply = await self._rpc.read(self._stub.plugins, PluginsRequest(filters=checked_filters(filters)))
         return [_plugin_from_wire(plugin) for plugin in reply.plugins]
 
     async def server(self) -> ServerInfo:

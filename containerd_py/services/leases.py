@@ -21,6 +21,7 @@ from containerd_py._generated.containerd.services.leases.v1 import Lease as Wire
 from containerd_py._generated.containerd.services.leases.v1 import Resource as WireResource
 from containerd_py._transport.connection import Rpc
 from containerd_py.errors import FailedPreconditionError
+from containerd_py.filters import checked_filters
 from containerd_py.labels import check_labels
 from containerd_py.services.wire import required, time_from_wire
 from containerd_py.types import NO_LABELS, Timestamp, frozen_map
@@ -97,7 +98,7 @@ class LeasesService:
 
     async def list(self, filters: Iterable[str] = ()) -> list[Lease]:
         """Return the leases that match any of the filters, all without one (Leases.List). Fields: `id`, `labels`."""
-        reply = await self._rpc.read(self._stub.list, ListRequest(filters=[*filters]))
+        reply = await self._rpc.read(self._stub.list, ListRequest(filters=checked_filters(filters)))
         return [_lease_from_wire(lease, self) for lease in reply.leases]
 
     async def add_resource(self, id: str, resource: LeaseResource) -> None:  # noqa: A002

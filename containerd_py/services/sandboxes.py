@@ -33,6 +33,7 @@ from containerd_py._generated.google.protobuf import Any as WireAny
 from containerd_py._transport.connection import Rpc
 from containerd_py._transport.scope import check_identifier
 from containerd_py.errors import InvalidArgumentError, NotFoundError, TaskLostError, UnknownError
+from containerd_py.filters import checked_filters
 from containerd_py.labels import check_labels
 from containerd_py.services.containers import Runtime
 from containerd_py.services.tasks import ExitStatus, MetricSample
@@ -163,7 +164,7 @@ class SandboxStore:
 
     async def list(self, filters: Iterable[str] = ()) -> list[SandboxRecord]:
         """Return the records that match any of the filters, all without one (Store.List). Fields: `id`, `labels`."""
-        reply = await self._rpc.read(self._stub.list, StoreListRequest(filters=[*filters]))
+        reply = await self._rpc.read(self._stub.list, StoreListRequest(filters=checked_filters(filters)))
         return [_record_from_wire(sandbox) for sandbox in reply.list]
 
     async def create(self, record: SandboxRecord) -> SandboxRecord:

@@ -27,6 +27,7 @@ from containerd_py._generated.containerd.services.snapshots.v1 import Info as Wi
 from containerd_py._generated.containerd.services.snapshots.v1 import Kind as WireKind
 from containerd_py._transport.connection import Rpc
 from containerd_py.errors import ConnectionLostError
+from containerd_py.filters import checked_filters
 from containerd_py.labels import check_labels
 from containerd_py.services.wire import label_mask, mask_to_wire, mounts_from_wire, required, time_from_wire
 from containerd_py.types import NO_LABELS, Mount, Timestamp, frozen_map
@@ -163,7 +164,7 @@ class SnapshotsService:
     @asynccontextmanager
     async def open_list(self, filters: Iterable[str] = ()) -> AsyncIterator[AsyncIterator[SnapshotInfo]]:
         """Lend an iterator over snapshots as the daemon finds them (Snapshots.List)."""
-        request = ListSnapshotsRequest(snapshotter=self.snapshotter, filters=[*filters])
+        request = ListSnapshotsRequest(snapshotter=self.snapshotter, filters=checked_filters(filters))
         async with self._rpc.stream(self._stub.list, request) as messages:
             yield (_info_from_wire(info) async for message in messages for info in message.info)
 
@@ -172,7 +173,7 @@ class SnapshotsService:
 
         Filter fields: `kind`, `name`, `parent`, `labels`.
         """
-        wanted = [*filters]
+        wanted = checked_filters(filters)
         try:
             return await self._list(wanted)
         except ConnectionLostError:

@@ -32,6 +32,7 @@ from containerd_py.errors import (
     UnavailableError,
     UnknownError,
 )
+from containerd_py.filters import checked_filters
 from containerd_py.services.event_types import Envelope, EventsGap
 from containerd_py.services.event_wire import envelope_from_wire
 from containerd_py.types import Timestamp
@@ -113,7 +114,7 @@ class Subscription:
         self._buffer = buffer
         self._scope = anyio.CancelScope()
         self._probe = PublishRequest(topic=PROBE_TOPICS + uuid4().hex, event=WireAny(type_url=_PROBE_TYPE))
-        wanted = [*filters]  # none at all matches everything, the probe too
+        wanted = checked_filters(filters)  # none at all matches everything, the probe too
         self._request = SubscribeRequest(filters=[*wanted, f'topic=="{self._probe.topic}"'] if wanted else [])
 
     @cached_property

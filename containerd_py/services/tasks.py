@@ -33,6 +33,7 @@ from containerd_py._generated.containerd.services.tasks.v1 import (
 from containerd_py._generated.containerd.v1.types import Process as WireProcess
 from containerd_py._generated.containerd.v1.types import Status as WireStatus
 from containerd_py._transport.connection import Rpc
+from containerd_py.filters import checked_filters
 from containerd_py.services.wire import (
     any_from_wire,
     any_to_wire,
@@ -294,7 +295,7 @@ class TasksService:
 
     async def metrics(self, filters: Iterable[str] = ()) -> builtins.list[MetricSample]:
         """Return a sample of every task that matches (Tasks.Metrics). Filter fields: `id`, `namespace`."""
-        reply = await self._rpc.read(self._stub.metrics, MetricsRequest(filters=[*filters]))
+        reply = await self._rpc.read(self._stub.metrics, MetricsRequest(filters=checked_filters(filters)))
         return [
             MetricSample(id=metric.id, timestamp=time_from_wire(metric.timestamp), data=any_from_wire(metric.data))
             for metric in reply.metrics

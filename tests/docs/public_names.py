@@ -32,9 +32,10 @@ AREAS: Final = {
         FifoIO IOConfig NULL_IO log_file log_binary log_uri json_file_log LogLine""",
     "A daemon of one's own": "open_daemon Daemon",
     "Values of services": """ContentInfo IngestStatus Lease LeaseResource LEASE_LIFETIME Namespace SnapshotInfo
-        SnapshotKind SnapshotterInfo UnusedSnapshot CleanupReport Usage Mount Plugin PluginInfo ServerInfo Timestamp
+        SnapshotKind SnapshotterInfo UnusedSnapshot CleanupReport Usage Mount Plugin PluginInfo ServerInfo HealthStatus Timestamp
         TypedValue""",
     "Events": "Envelope Event EventsGap",
+    "Filters": "where Filter check_filter",
 }
 WITH_MEMBERS: Final = frozenset(
     ["Client", "Services", "Pull", "Image", "Container", "Task", "Process", "Daemon", "FifoIO", "TerminalSession"]
