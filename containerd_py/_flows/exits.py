@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from random import uniform
 from typing import Final
 
 import anyio
@@ -20,8 +19,6 @@ from containerd_py.services.bundle import Services
 from containerd_py.services.tasks import ExitStatus
 
 _PATIENCE: Final = 60.0  # seconds a daemon may be away before a wait gives up on it
-_FIRST_PAUSE: Final = 0.05  # seconds
-_LONGEST_PAUSE: Final = 1.0  # seconds
 
 
 async def wait_for_exit(services: Services, container_id: str, exec_id: str = "") -> ExitStatus:
@@ -32,8 +29,6 @@ async def wait_for_exit(services: Services, container_id: str, exec_id: str = ""
         DaemonConnectError: The daemon has been away for a minute.
     """
     name = f"exec {exec_id} of {container_id}" if exec_id else f"task {container_id}"
-    away_since: float | None = None
-    pause = _FIRST_PAUSE
     while True:
         try:
             return await services.tasks.wait(container_id, exec_id=exec_id)
@@ -41,14 +36,8 @@ async def wait_for_exit(services: Services, container_id: str, exec_id: str = ""
             raise TaskLostError(
                 f"the daemon no longer knows {name}: it was deleted, or ended while the daemon was down"
             ) from error
-        except ConnectionLostError:
-            away_since, pause = None, _FIRST_PAUSE  # it was there until now
-        except DaemonConnectError:
-            away_since = anyio.current_time() if away_since is None else away_since
-            if anyio.current_time() - away_since > _PATIENCE:
-                raise
-        await anyio.sleep(uniform(pause / 2, pause))  # noqa: S311  # spreading waiters, no secret
-        pause = min(pause * 2, _LONGEST_PAUSE)
+        except (ConnectionLostError, DaemonConnectError):
+            await services.connection.comeback.wait(_PATIENCE)
 
 
 class ExitWatch:

@@ -11,6 +11,7 @@ import attrs
 from anyio.abc import TaskGroup
 
 from containerd_py._transport.channel import Channel
+from containerd_py._transport.comeback import Comeback
 from containerd_py._transport.duplex import Duplex, open_duplex
 from containerd_py._transport.scope import Scope
 from containerd_py.errors import ConnectionLostError, DaemonConnectError
@@ -37,8 +38,10 @@ class Connection:
     def __init__(self, address: str, background: TaskGroup) -> None:
         self.address = address
         self.channel = Channel(address)
+        self.comeback = Comeback(self.channel.__connect__)
         self.background = background  # what waits on behalf of handles lives here and ends with the connection
         self.features: frozenset[str] = frozenset()  # what the daemon serves (`_flows.capabilities`)
+        self.data_root: str | None = None  # where directories of containers are (`_flows.state_directory`)
         self.debts: list[object] = []  # what flows could not undo while the daemon was away (`_flows.undoing`)
 
     def __repr__(self) -> str:

@@ -1,9 +1,12 @@
 """Containers, runs and execs under cancellation and a daemon that dies: nothing is left, the next call works."""
 
+from functools import partial
+
 import anyio
 import pytest
 
 from containerd_py import Client, Image, connect, deleting, for_each
+from containerd_py._flows.exits import wait_for_exit
 from containerd_py.errors import TaskLostError, UnavailableError
 from containerd_py.services.tasks import TaskState
 from tests.harness.cancel import Mode, Tally, sweep
@@ -115,4 +118,38 @@ async def test_a_wait_survives_a_restart(own_daemon, namespace: str, seeded_imag
                 assert task.stdin is not None
                 await task.stdin.send(b"go\n")
             assert statuses == [6, 6, 6]
+        await image.delete(synchronous=True)
+
+
+async def test_two_hundred_waits_try_for_the_daemon_as_one(
+    own_daemon, namespace: str, seeded_images, monkeypatch: pytest.MonkeyPatch
+):
+    """While the daemon is away 200 waits make a handful of attempts to connect, and all of them learn the exit."""
+    async with connect(own_daemon.address, namespace=namespace) as client:
+        image = await client.pull(seeded_images.busybox, via="client")
+        channel, attempts = client.services.connection.channel, list[float]()
+        connect_once = channel._create_connection
+
+        async def counted():
+            attempts.append(anyio.current_time())
+            return await connect_once()
+
+        monkeypatch.setattr(channel, "_create_connection", counted)
+        async with client.open_run(image, ["/bin/sh", "-c", "read line; exit 6"], stdin=True) as task:
+            codes: list[int] = []
+
+            async def wait(_: int) -> None:
+                codes.append((await wait_for_exit(client.services, task.id)).code)
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(partial(for_each, range(200), wait, limit=200))
+                await anyio.sleep(0.5)
+                await own_daemon.kill()
+                await anyio.sleep(2)
+                assert 1 <= len(attempts) <= 12
+                await own_daemon.restart()
+                assert task.stdin is not None
+                await task.stdin.send(b"go\n")
+            assert codes == [6] * 200
+            assert len(attempts) <= 16
         await image.delete(synchronous=True)

@@ -11,6 +11,8 @@ import pytest
 
 from containerd_py._flows import exits
 from containerd_py._flows.exits import ExitWatch, wait_for_exit, watch_exit
+from containerd_py._transport import comeback
+from containerd_py._transport.comeback import Comeback
 from containerd_py.errors import (
     ClientClosedError,
     ConnectionLostError,
@@ -33,6 +35,8 @@ class FakeServices:
     def __init__(self, *script: ExitStatus | Exception) -> None:
         self.script = list(script)
         self.waits = 0
+        self.connects = 0
+        self.is_away = False
         self.background: Any = None
 
     @property
@@ -42,6 +46,16 @@ class FakeServices:
     @property
     def connection(self) -> FakeServices:
         return self
+
+    @property
+    def comeback(self) -> Comeback:
+        return Comeback(self.connect)
+
+    async def connect(self) -> None:
+        self.connects += 1
+        await anyio.sleep(0)
+        if self.is_away:
+            raise AWAY
 
     async def wait(self, container_id: str, *, exec_id: str = "") -> ExitStatus:  # noqa: ARG002
         self.waits += 1
@@ -57,9 +71,9 @@ class FakeServices:
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the pauses; what they are otherwise is part of the promise."""
-    assert (exits._FIRST_PAUSE, exits._LONGEST_PAUSE, exits._PATIENCE) == (0.05, 1.0, 60.0)
-    monkeypatch.setattr(exits, "_FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(exits, "_LONGEST_PAUSE", 0.004)
+    assert (comeback._FIRST_PAUSE, comeback._LONGEST_PAUSE, exits._PATIENCE) == (0.05, 1.0, 60.0)
+    monkeypatch.setattr(comeback, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(comeback, "_LONGEST_PAUSE", 0.004)
 
 
 @asynccontextmanager
@@ -84,17 +98,40 @@ async def test_a_wait_outlasts_restarts():
 async def test_a_daemon_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch):
     """After a minute without a daemon the wait raises why it cannot be reached."""
     monkeypatch.setattr(exits, "_PATIENCE", 0.05)
-    services = FakeServices(LOST, *[AWAY] * 1000)
-    with pytest.raises(DaemonNotListeningError):
+    services = FakeServices(LOST)
+    services.is_away = True
+    with pytest.raises(DaemonNotListeningError) as caught:
         await wait_for_exit(services, "c")
-    assert services.waits > 5
+    assert caught.value.address == AWAY.address
+    assert services.connects > 2
+    assert services.waits == 1
 
 
-async def test_patience_begins_anew_when_the_daemon_was_there(monkeypatch: pytest.MonkeyPatch):
-    """A daemon that comes and goes is waited for as long as it comes."""
-    monkeypatch.setattr(exits, "_PATIENCE", 0.02)
-    services = FakeServices(*[LOST, AWAY, AWAY] * 20, ENDED)
-    assert await wait_for_exit(services, "c") == ENDED
+async def test_many_waiters_make_the_attempts_of_one():
+    """A daemon that is away is tried for by one of those who wait, and by the next when that one is cancelled."""
+    services, back = FakeServices(), list[int]()
+    services.is_away = True
+    shared = Comeback(services.connect)
+
+    async def wait(number: int) -> None:
+        await shared.wait(60)
+        back.append(number)
+
+    async with anyio.create_task_group() as group:
+        async with anyio.create_task_group() as first:
+            first.start_soon(wait, 0)
+            await anyio.wait_all_tasks_blocked()
+            for number in range(1, 200):
+                group.start_soon(wait, number)
+            while services.connects < 3:
+                await anyio.sleep(0.001)
+            first.cancel_scope.cancel()
+        seen = services.connects
+        while services.connects < seen + 3:
+            await anyio.sleep(0.001)
+        assert services.connects < 20
+        services.is_away = False
+    assert sorted(back) == list(range(1, 200))
 
 
 @pytest.mark.parametrize(("exec_id", "name"), [("", "task c"), ("e", "exec e of c")])
