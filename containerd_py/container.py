@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 
 import attrs
 
+from containerd_py._flows.checkpoint import Parts, checkpoint
 from containerd_py._flows.container_logs import LogLine, open_logs, window
 from containerd_py._flows.create_task import check_terminal, create_task
+from containerd_py._flows.restore_task import RestorePoint, restore_point
+from containerd_py._flows.delete_container import delete_container
 from containerd_py._flows.load_image import load_image
 from containerd_py._flows.specs import spec_of, spec_to_value
 from containerd_py._flows.undoing import settled
 from containerd_py._flows.update_resources import update_resources
 from containerd_py.cio.config import NULL_IO, IOConfig
-from containerd_py.errors import FailedPreconditionError, NotFoundError
+from containerd_py.errors import NotFoundError
 from containerd_py.image import Image
 from containerd_py.labels import check_labels
 from containerd_py.oci.runtime_spec import Resources, Spec
 from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainerRecord
+from containerd_py.services.runc import CheckpointOptions, RuncOptions, ShimOptions, options_value
 from containerd_py.task import Task
-from containerd_py.types import Descriptor
 from containerd_py.typeurl import TypedValue
 
 
@@ -111,46 +114,88 @@ class Container:
         return await update_resources(self._services, self._id, resources)
 
     async def delete(self, *, snapshot: bool = True) -> None:
-        """Delete its record and, unless `snapshot` is False, its snapshot.
+        """Delete its record, its state directory, its name and, unless `snapshot` is False, its snapshot.
 
         Raises:
             FailedPreconditionError: It has a task, even one that has ended: delete that first.
             NotFoundError: It was deleted already.
+            OSError: This user may not remove its directory.
         """
-        await settled(lambda: self._delete(snapshot=snapshot))
-
-    async def _delete(self, *, snapshot: bool) -> None:
-        record = await self.record()
-        with suppress(NotFoundError):
-            status = await self._services.tasks.get(self._id)
-            raise FailedPreconditionError(f"container {self._id} has a task, {status.state}: delete the task first")
-        if snapshot and record.snapshot_key:
-            with suppress(NotFoundError):
-                await self._services.snapshotter(record.snapshotter).remove(record.snapshot_key)
-        await self._services.containers.delete(self._id)
+        await settled(lambda: delete_container(self._services, self._id, snapshot=snapshot))
 
     async def create_task(
         self,
         *,
         io: IOConfig = NULL_IO,
-        checkpoint: Descriptor | None = None,
-        options: TypedValue | None = None,
+        checkpoint: RestorePoint | None = None,
+        options: TypedValue | RuncOptions | ShimOptions | None = None,
         runtime_path: str = "",
     ) -> Task:
         """Create its task, not yet started (Tasks.Create). `io` is lent by the caller: `open_fifos`, `log_file`, ….
 
-        `checkpoint` restores one; `options` are the runtime's own, by default the container's; `runtime_path` names
-        another shim binary, absolute on the daemon's host.
+        `checkpoint` is what `start` then brings back: the image of a checkpoint, its descriptor of criu's files, or the
+        folder of criu's files on the daemon's host (`Task.checkpoint_to`). `options` are the runtime's own, instead of
+        the container's; `runtime_path` names another shim binary, absolute on the daemon's host.
 
         Raises:
+            InvalidArgumentError: The checkpoint has no task in it.
             AlreadyExistsError: It has a task.
             FailedPreconditionError: Its spec has a terminal and `io` has none, or the other way round.
         """
         record = await self.record()
         check_terminal(record, io)
+        start = await restore_point(self._services, record, checkpoint, options_value(options))
         return await create_task(
-            self._services, record, io=io, checkpoint=checkpoint, options=options, runtime_path=runtime_path
+            self._services, record, io=io, checkpoint=start.files, options=start.options, runtime_path=runtime_path
         )
+
+    async def checkpoint(
+        self,
+        ref: str,
+        *,
+        task: bool = True,
+        rw: bool = True,
+        image: bool = True,
+        runtime: bool = True,
+        exit: bool = False,  # noqa: A002
+        open_tcp: bool = False,
+        external_unix_sockets: bool = False,
+        shell_job: bool = False,
+        file_locks: bool = True,
+        empty_namespaces: Sequence[str] = (),
+        cgroups_mode: str = "",
+        work_path: str = "",
+    ) -> Image:
+        """Save the container under a name, as an image that `Client.restore_container` and `create_task` take.
+
+        It has its spec in it and, unless told otherwise, what its `task` does (by criu, which the daemon's host must
+        have), what it changed of its file system (`rw`), its `image`, and its `runtime`'s options. Its task is frozen
+        meanwhile; with `exit` it is ended by the checkpoint.
+
+        criu needs leave for what it cannot save by itself: `open_tcp` connections, which must still be there at the
+        restore; `external_unix_sockets` with their other end outside; a `shell_job`, whose terminal is outside;
+        `file_locks`. `empty_namespaces` ("network") are not saved; `cgroups_mode` is criu's (soft, full, strict,
+        ignore); `work_path` is where its logs go, on the daemon's host.
+
+        Raises:
+            AlreadyExistsError: There is an image of that name.
+            CriuNotFoundError: The daemon's host has no criu.
+            CheckpointError: criu could not do it.
+            FailedPreconditionError: It has no task that runs, and `task` is True.
+            NotFoundError: Its image is gone, and `image` is True.
+        """
+        options = CheckpointOptions(
+            exit=exit,
+            open_tcp=open_tcp,
+            external_unix_sockets=external_unix_sockets,
+            shell_job=shell_job,
+            file_locks=file_locks,
+            empty_namespaces=tuple(empty_namespaces),
+            cgroups_mode=cgroups_mode,
+            work_path=work_path,
+        )
+        parts = Parts(task=task, rw=rw, image=image, runtime=runtime)
+        return await checkpoint(self._services, self._id, ref, options=options, parts=parts)
 
     async def load_task(self, io: IOConfig | None = None) -> Task:
         """Return its task, whoever created it; `io` lends I/O opened by `attach_fifos` on its paths.

@@ -19,7 +19,14 @@ UNCOMPRESSED: Final = "containerd.io/uncompressed"  # a layer blob's diff ID
 SNAPSHOT_REF: Final = "containerd.io/snapshot.ref"  # the chain ID an extraction will become
 DEFAULT_SNAPSHOTTER: Final = "containerd.io/defaults/snapshotter"  # on a namespace
 DEFAULT_RUNTIME: Final = "containerd.io/defaults/runtime"  # on a namespace
+CHECKPOINT: Final = "containerd.io/checkpoint"  # on an image
 STOP_SIGNAL: Final = "io.containerd.image.config.stop-signal"
+NERDCTL: Final = "nerdctl/"  # before everything that nerdctl keeps in labels
+NERDCTL_NAME: Final = "nerdctl/name"  # what users call the container
+NERDCTL_NAMESPACE: Final = "nerdctl/namespace"
+NERDCTL_NETWORKS: Final = "nerdctl/networks"  # a JSON array
+NERDCTL_PLATFORM: Final = "nerdctl/platform"
+NERDCTL_STATE_DIR: Final = "nerdctl/state-dir"  # the container's own directory on the daemon's host
 LOG_FOLDER: Final = "containerd-py/log-folder"  # ours, on a container: where its json-file log is
 
 

@@ -143,7 +143,14 @@ def namespace(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def client(daemon: Daemon, namespace: str) -> AsyncIterator[Client]:
+def data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Name the folder for directories of containers: not there yet, and never the system's own."""
+    monkeypatch.setenv("CONTAINERD_PY_DATA_ROOT", str(tmp_path / "data-root"))
+    return tmp_path / "data-root"
+
+
+@pytest.fixture
+async def client(daemon: Daemon, namespace: str, data_root: Path) -> AsyncIterator[Client]:
     """Lend a client of the line's daemon in a namespace of the test's own."""
     async with connect(daemon.address, namespace=namespace) as client:
         yield client

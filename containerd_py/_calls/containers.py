@@ -9,6 +9,7 @@ from typing import Unpack
 from containerd_py._calls.calls import Calls
 from containerd_py._flows.create_container import ContainerOptions, Env, Network, create_container
 from containerd_py._flows.ensure_image import Policy, ensure_image
+from containerd_py._flows.restore_container import restore_container
 from containerd_py._flows.results import CompletedProcess, Input
 from containerd_py._flows.run_task import open_run, run
 from containerd_py.container import Container
@@ -18,7 +19,7 @@ from containerd_py.oci.spec_options import SpecOption
 from containerd_py.remotes.registry import Registry
 from containerd_py.services.containers import Runtime
 from containerd_py.task import Task
-from containerd_py.types import Mount
+from containerd_py.types import NO_LABELS, Mount
 from containerd_py.typeurl import TypedValue
 
 
@@ -43,6 +44,7 @@ class ContainerCalls(Calls):
         labels: Mapping[str, str] | None = None,
         extensions: Mapping[str, TypedValue] | None = None,
         network: Network | None = None,
+        name: str | None = None,
     ) -> Container:
         """Create a container of an image on a fresh snapshot; snapshot, spec and record are undone together on failure.
 
@@ -50,10 +52,11 @@ class ContainerCalls(Calls):
         image's entrypoint; without them its own command runs. `env` is laid over the image's; `user` is looked up in
         the image ("name", "uid", "name:group", "uid:gid"). `spec_options` come last and see everything before them.
         `network` "host" shares the host's; else there is nothing but loopback. Image labels become the container's,
-        except those reserved for containerd.
+        except those reserved for containerd. `name` is what users call it, also to nerdctl: one container of the
+        namespace has it, and it is free again when that one is deleted.
 
         Raises:
-            AlreadyExistsError: The ID is taken.
+            AlreadyExistsError: The ID is taken, or the name is another container's.
             InvalidArgumentError: An argument cannot work: no command, no such user, no identifier.
         """
         ensured = (
@@ -76,6 +79,7 @@ class ContainerCalls(Calls):
             labels=labels,
             extensions=extensions,
             network=network,
+            name=name,
         )
         return created.container
 
@@ -90,6 +94,28 @@ class ContainerCalls(Calls):
     async def list_containers(self, filters: Iterable[str] = ()) -> list[Container]:
         """Return the containers that match any of the filters, all without one."""
         return [Container(self._services, record.id) for record in await self._services.containers.list(filters)]
+
+    async def restore_container(
+        self,
+        id: str,  # noqa: A002
+        checkpoint: Image | str,
+        *,
+        rw: bool = True,
+        spec_options: Sequence[SpecOption] = (),
+        labels: Mapping[str, str] = NO_LABELS,
+    ) -> Container:
+        """Create a container as a checkpoint tells it: its spec, runtime and image and, with `rw`, its files.
+
+        `container.create_task(checkpoint=…)` of the same checkpoint then brings its processes back; a task without it
+        begins from the start. `spec_options` are laid over the spec, such as mounts that are elsewhere here. A spec can
+        name programs to run on the host as root: restore only what you trust.
+
+        Raises:
+            NotFoundError: There is no such checkpoint here, or its container's image is not: pull that first.
+            AlreadyExistsError: The ID is taken.
+            InvalidArgumentError: The image is no checkpoint of a container.
+        """
+        return await restore_container(self.services, id, checkpoint, rw=rw, spec_options=spec_options, labels=labels)
 
     async def run(
         self,

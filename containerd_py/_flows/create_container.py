@@ -5,14 +5,19 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
 from typing import Final, Literal, TypedDict
 
 import attrs
 
 from containerd_py._flows.defaults import chosen_snapshotter
 from containerd_py._flows.leasing import hold_lease
+from containerd_py._flows.name_store import acquire_name, check_name, release_name
+from containerd_py._flows.nerdctl_labels import nerdctl_labels, with_nerdctl_annotations
 from containerd_py._flows.prepare_snapshot import prepare_snapshot
 from containerd_py._flows.specs import spec_to_value
+from containerd_py._flows.state_directory import StateDirectory, holding_state_directory
 from containerd_py._flows.undoing import Undo, settled, undoing
 from containerd_py._flows.users import look_up_user
 from containerd_py._transport.scope import check_identifier
@@ -67,6 +72,7 @@ class ContainerOptions(TypedDict, total=False):
     labels: Mapping[str, str] | None
     extensions: Mapping[str, TypedValue] | None
     network: Network | None
+    name: str | None
 
 
 @attrs.frozen
@@ -96,11 +102,14 @@ async def create_container(
     labels: Mapping[str, str] | None = None,
     extensions: Mapping[str, TypedValue] | None = None,
     network: Network | None = None,
+    name: str | None = None,
 ) -> Created:
     """Create a container of an image; snapshot, spec and record are undone together when that fails."""
     container_id = secrets.token_hex(32) if id is None else check_identifier(id, "container ID")
     if isinstance(args, str):
         raise InvalidArgumentError(f"args must be a list of strings, not the string {args!r}")
+    if name is not None:
+        check_name(name, "container")
     snapshotter_name = await chosen_snapshotter(services, snapshotter)
     config = await image.config()
     check_image_config(config)
@@ -108,7 +117,20 @@ async def create_container(
         await image.unpack(snapshotter_name)
     chain_id = await image.chain_id()
     chosen_runtime = await _runtime(services, runtime)
-    async with undoing(services.connection) as undo:
+    async with (
+        _state_directory(services, container_id, wanted=name is not None) as state,
+        undoing(services.connection) as undo,
+    ):
+        if state is not None and name is not None:
+            with undo.making(f"releasing the name {name}", partial(release_name, state, name)):
+                await acquire_name(services, state, name)
+        chosen_labels = _labels(config, labels) | nerdctl_labels(
+            namespace=services.namespace,
+            platform=config.platform,
+            networks=[network or "none"],
+            state=state,
+            name=name,
+        )
         async with hold_lease(services) as leased:
             rootfs = await _prepare(leased, undo, snapshotter_name, container_id, chain_id)
             found = await look_up_user(config.user if user is None else user, rootfs)
@@ -119,13 +141,13 @@ async def create_container(
                 *spec_options,
             )
             given = _default_spec(services.namespace, container_id)
-            spec = finish_seccomp(given, options(given))
+            spec = finish_seccomp(given, with_nerdctl_annotations(chosen_labels)(options(given)))
             if not spec.get("process", {}).get("args"):
                 raise InvalidArgumentError(f"{image!r} says no command to run: give args")
             record = ContainerRecord(
                 id=container_id,
                 image=image.name,
-                labels=_labels(config, labels),
+                labels=chosen_labels,
                 runtime=chosen_runtime,
                 spec=spec_to_value(spec),
                 snapshotter=snapshotter_name,
@@ -136,6 +158,12 @@ async def create_container(
                 record = await settled(lambda: leased.containers.create(record))
         undo.keep()  # after the lease has gone: a cancellation while it goes undoes everything
     return Created(Container(services, container_id), record, rootfs)
+
+
+def _state_directory(
+    services: Services, container_id: str, *, wanted: bool
+) -> AbstractAsyncContextManager[StateDirectory | None]:
+    return holding_state_directory(services, container_id) if wanted else nullcontext()
 
 
 async def _prepare(services: Services, undo: Undo, snapshotter: str, key: str, parent: str) -> list[Mount]:

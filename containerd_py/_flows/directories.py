@@ -26,7 +26,12 @@ def _remove(path: str) -> None:
         return
     if mounted := _mounts_below(os.path.realpath(path)):
         raise FailedPreconditionError(f"{path} is not removed: {mounted[0]} is mounted there")
-    shutil.rmtree(path)
+    shutil.rmtree(path, onerror=_unless_gone)
+
+
+def _unless_gone(_function: object, _path: str, raised: tuple[type[BaseException], BaseException, object]) -> None:
+    if not isinstance(raised[1], FileNotFoundError):  # somebody else removes it as well
+        raise raised[1]
 
 
 def _mounts_below(path: str) -> list[str]:

@@ -48,7 +48,8 @@ _HISTORY_FIELDS: Final = frozenset({"created", "created_by", "author", "comment"
 _MAPS: Final = frozenset({"annotations", "Labels", "Volumes", "ExposedPorts"})  # their keys are data
 _SCHEMA_VERSION: Final = 2
 # containerd acts on these: a log URI among them runs a command as root on 1.6 and 1.7 (CVE-2026-53488).
-_RESERVED_PREFIXES: Final = ("containerd.io/", "io.cri-containerd")
+# nerdctl and we act on the others: what they name is read as a log, mounted, or removed with the container.
+_RESERVED_PREFIXES: Final = ("containerd.io/", "io.cri-containerd", "nerdctl/", "containerd-py/")
 
 
 @attrs.frozen(kw_only=True)
@@ -220,7 +221,7 @@ def unpackable_layers(manifest: Manifest, config: ImageConfig) -> list[tuple[Des
 
 
 def reserved_label(key: str) -> bool:
-    """Tell whether containerd or its CRI plugin gives this label key a meaning of its own."""
+    """Tell whether containerd, its CRI plugin, nerdctl or this package gives this label key a meaning of its own."""
     return key.startswith(_RESERVED_PREFIXES)
 
 

@@ -440,12 +440,14 @@ def test_layers_and_diff_ids_must_pair(diff_ids: tuple[str, ...]):
         ("containerd.iox", False),
         ("io.containerd.image.config.stop-signal", False),
         ("Containerd.io/x", False),
-        ("nerdctl/name", False),
+        ("nerdctl/state-dir", True),
+        ("containerd-py/log-folder", True),
+        ("nerdctl", False),
         ("", False),
     ],
 )
 def test_reserved_label(key: str, reserved: bool):
-    """containerd's and its CRI plugin's prefixes are reserved, exactly as containerd compares them."""
+    """containerd's, its CRI plugin's, nerdctl's and our own prefixes are reserved, exactly as they are compared."""
     assert reserved_label(key) is reserved
 
 
