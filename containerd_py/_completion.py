@@ -29,3 +29,23 @@ async def run_to_completion(function: Callable[[], ResultT]) -> ResultT:
         future.exception()  # looked at, so that asyncio does not report it
         raise cancellation
     return future.result()
+
+
+async def run_stoppable(function: Callable[[], ResultT], stop: Callable[[], None]) -> ResultT:
+    """Run the function in a thread; on cancellation call `stop`, wait for the function's end, and raise it then.
+
+    The function must end by itself, and soon once `stop` was called.
+    """
+    future = asyncio.get_running_loop().run_in_executor(None, function)
+    cancellation: asyncio.CancelledError | None = None
+    while not future.done():
+        with anyio.CancelScope(shield=cancellation is not None):
+            try:
+                await asyncio.wait([future])
+            except asyncio.CancelledError as error:
+                cancellation = error
+                stop()
+    if cancellation is not None:
+        future.exception()  # looked at, so that asyncio does not report it
+        raise cancellation
+    return future.result()

@@ -165,6 +165,14 @@ class CleanupError(ContainerdError):
     """Something that had to be taken back is left behind; the message names it."""
 
 
+class CheckpointError(FailedPreconditionError):
+    """criu could not save a task, or bring it back; the notes have the end of its log where it can be read."""
+
+
+class CriuNotFoundError(CheckpointError):
+    """The daemon's host has no criu, which checkpoints need."""
+
+
 class StopTimeoutError(ContainerdError, TimeoutError):
     """A task survived SIGKILL for longer than the bound: its process hangs in the kernel, most likely."""
 
@@ -281,3 +289,67 @@ class ManifestTooLargeError(RegistryError):
 
 class ManifestNotSupportedError(RegistryError):
     """A manifest is of a kind containerd gave up, such as Docker's schema 1."""
+
+
+# ── networks ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class CNIError(ContainerdError):
+    """A network plugin refused or failed.
+
+    `plugin` is its name, `code` the CNI specification's error code (0 where it gave none), `details` what it added.
+    """
+
+    def __init__(self, message: str, *, plugin: str = "", code: int = 0, details: str = "") -> None:
+        super().__init__(message)
+        self.plugin = plugin
+        self.code = code
+        self.details = details
+
+
+class CNIVersionError(CNIError):
+    """The plugin does not know the version of the network's configuration (code 1)."""
+
+
+class CNIUnsupportedFieldError(CNIError):
+    """The plugin does not know a field of the configuration, or not its value (code 2)."""
+
+
+class CNIUnknownContainerError(CNIError):
+    """The plugin does not know the container (code 3)."""
+
+
+class CNIEnvironmentError(CNIError):
+    """The plugin was called with something it cannot use, such as a broken network namespace (codes 4 and 8)."""
+
+
+class CNIInputOutputError(CNIError):
+    """The plugin could not read or write what it needs (code 5)."""
+
+
+class CNIDecodeError(CNIError):
+    """The plugin could not read its configuration (code 6)."""
+
+
+class CNIConfigError(CNIError):
+    """The plugin holds the configuration for wrong (code 7)."""
+
+
+class CNITryAgainError(CNIError):
+    """The plugin asks to try again later (code 11)."""
+
+
+class CNINotReadyError(CNIError):
+    """The plugin cannot attach containers now (code 50); with code 51 those attached may be affected, too."""
+
+
+class CNIPluginNotFoundError(CNIError):
+    """There is no such plugin in the folders where plugins are looked for."""
+
+
+class CNIPluginTimeoutError(CNIError, TimeoutError):
+    """The plugin did not end in time and was killed."""
+
+
+class CNIProtocolError(CNIError):
+    """What the plugin answered is not what the CNI specification lets it answer."""
