@@ -28,6 +28,12 @@ UPSTREAM_HEADER: Final = re.compile(r"\A\n*(?:#.*\n)+")
 # The compiler imports protobuf's own Descriptor everywhere and leaves it to ruff to drop the unused name. In a package
 # with a message called Descriptor the line survives, and with it a dependency on the protobuf package.
 STRAY_IMPORT: Final = re.compile(r"^from google\.protobuf\.descriptor import .*\n", re.MULTILINE)
+# Messages become dataclasses when they are needed, and have encoders and decoders of our own (codegen/codec.py).
+DATACLASS_IMPORT: Final = "from dataclasses import dataclass\n"
+DATACLASS: Final = re.compile(
+    r"^@dataclass\(eq=False, repr=False\)\n(class \w+)\(betterproto2\.Message\):", re.MULTILINE
+)
+OUR_MESSAGE: Final = "from containerd_py._codec.message import Message\n"
 
 
 def generate_modules(files: Iterable[FileDescriptorProto]) -> dict[str, str]:
@@ -48,6 +54,9 @@ def generate_modules(files: Iterable[FileDescriptorProto]) -> dict[str, str]:
 
 def _finish(text: str) -> str:
     text = STRAY_IMPORT.sub("", UPSTREAM_HEADER.sub("", text)).lstrip("\n")
+    text = DATACLASS.sub(r"\1(Message):", text.replace(DATACLASS_IMPORT, ""))
+    if "(Message):" in text:
+        text = text.replace("import betterproto2\n", f"import betterproto2\n{OUR_MESSAGE}", 1)
     return f"{BANNER}\n{text}" if text else BANNER
 
 

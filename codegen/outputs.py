@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from codegen import generate, model, support, table
+from codegen import codec, generate, model, support, table
 
 ROOT: Final = Path(__file__).parents[1]
 DESCRIPTOR_SET: Final = ROOT / "codegen" / "containerd.binpb"
@@ -29,6 +29,7 @@ def render() -> dict[str, str]:
     known: support.Support = json.loads(SUPPORT.read_text(encoding="utf-8"))
     versions: dict[str, str] = json.loads(SOURCES.read_text(encoding="utf-8"))
     texts = {f"{PACKAGE}/{name}": text for name, text in generate.generate_modules(files).items()}
+    texts |= {f"{PACKAGE}/{name}": generate.BANNER + "\n" + text for name, text in codec.render_codecs(files).items()}
     texts[f"{PACKAGE}/daemon_support.py"] = table.render_module(known)
     texts[PAGE] = table.render_page(known, files, versions.get(API_PACKAGE, "of unknown version"))
     return texts

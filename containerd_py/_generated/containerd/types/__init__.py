@@ -13,9 +13,9 @@ __all__ = (
     "SandboxRuntime",
 )
 
-from dataclasses import dataclass
 
 import betterproto2
+from containerd_py._codec.message import Message
 
 from ...message_pool import default_message_pool
 
@@ -23,8 +23,7 @@ _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
-@dataclass(eq=False, repr=False)
-class Descriptor(betterproto2.Message):
+class Descriptor(Message):
     media_type: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     digest: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -39,8 +38,7 @@ class Descriptor(betterproto2.Message):
 default_message_pool.register_message("containerd.types", "Descriptor", Descriptor)
 
 
-@dataclass(eq=False, repr=False)
-class Envelope(betterproto2.Message):
+class Envelope(Message):
     timestamp: "__google__protobuf__.Timestamp | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     namespace: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -53,8 +51,7 @@ class Envelope(betterproto2.Message):
 default_message_pool.register_message("containerd.types", "Envelope", Envelope)
 
 
-@dataclass(eq=False, repr=False)
-class Metric(betterproto2.Message):
+class Metric(Message):
     timestamp: "__google__protobuf__.Timestamp | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -65,8 +62,7 @@ class Metric(betterproto2.Message):
 default_message_pool.register_message("containerd.types", "Metric", Metric)
 
 
-@dataclass(eq=False, repr=False)
-class Mount(betterproto2.Message):
+class Mount(Message):
     type: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     source: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -79,8 +75,7 @@ class Mount(betterproto2.Message):
 default_message_pool.register_message("containerd.types", "Mount", Mount)
 
 
-@dataclass(eq=False, repr=False)
-class Platform(betterproto2.Message):
+class Platform(Message):
     os: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     architecture: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -93,8 +88,7 @@ class Platform(betterproto2.Message):
 default_message_pool.register_message("containerd.types", "Platform", Platform)
 
 
-@dataclass(eq=False, repr=False)
-class RuntimeInfo(betterproto2.Message):
+class RuntimeInfo(Message):
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     version: "RuntimeVersion | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -111,8 +105,7 @@ class RuntimeInfo(betterproto2.Message):
 default_message_pool.register_message("containerd.types", "RuntimeInfo", RuntimeInfo)
 
 
-@dataclass(eq=False, repr=False)
-class RuntimeRequest(betterproto2.Message):
+class RuntimeRequest(Message):
     runtime_path: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     options: "__google__protobuf__.Any | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -121,8 +114,7 @@ class RuntimeRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.types", "RuntimeRequest", RuntimeRequest)
 
 
-@dataclass(eq=False, repr=False)
-class RuntimeVersion(betterproto2.Message):
+class RuntimeVersion(Message):
     version: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     revision: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -131,8 +123,7 @@ class RuntimeVersion(betterproto2.Message):
 default_message_pool.register_message("containerd.types", "RuntimeVersion", RuntimeVersion)
 
 
-@dataclass(eq=False, repr=False)
-class Sandbox(betterproto2.Message):
+class Sandbox(Message):
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     runtime: "SandboxRuntime | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -161,8 +152,7 @@ class Sandbox(betterproto2.Message):
 default_message_pool.register_message("containerd.types", "Sandbox", Sandbox)
 
 
-@dataclass(eq=False, repr=False)
-class SandboxRuntime(betterproto2.Message):
+class SandboxRuntime(Message):
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     options: "__google__protobuf__.Any | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)

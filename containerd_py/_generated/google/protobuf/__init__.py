@@ -8,9 +8,9 @@ __all__ = (
     "Timestamp",
 )
 
-from dataclasses import dataclass
 
 import betterproto2
+from containerd_py._codec.message import Message
 
 from ...message_pool import default_message_pool
 
@@ -18,8 +18,7 @@ _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
-@dataclass(eq=False, repr=False)
-class Any(betterproto2.Message):
+class Any(Message):
     type_url: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     value: "bytes" = betterproto2.field(2, betterproto2.TYPE_BYTES)
@@ -28,8 +27,7 @@ class Any(betterproto2.Message):
 default_message_pool.register_message("google.protobuf", "Any", Any)
 
 
-@dataclass(eq=False, repr=False)
-class Duration(betterproto2.Message):
+class Duration(Message):
     seconds: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
 
     nanos: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
@@ -38,24 +36,21 @@ class Duration(betterproto2.Message):
 default_message_pool.register_message("google.protobuf", "Duration", Duration)
 
 
-@dataclass(eq=False, repr=False)
-class Empty(betterproto2.Message):
+class Empty(Message):
     pass
 
 
 default_message_pool.register_message("google.protobuf", "Empty", Empty)
 
 
-@dataclass(eq=False, repr=False)
-class FieldMask(betterproto2.Message):
+class FieldMask(Message):
     paths: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
 
 
 default_message_pool.register_message("google.protobuf", "FieldMask", FieldMask)
 
 
-@dataclass(eq=False, repr=False)
-class Timestamp(betterproto2.Message):
+class Timestamp(Message):
     seconds: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
 
     nanos: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)

@@ -2,9 +2,9 @@
 
 __all__ = ("Status",)
 
-from dataclasses import dataclass
 
 import betterproto2
+from containerd_py._codec.message import Message
 
 from ...message_pool import default_message_pool
 
@@ -12,8 +12,7 @@ _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
-@dataclass(eq=False, repr=False)
-class Status(betterproto2.Message):
+class Status(Message):
     code: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
 
     message: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)

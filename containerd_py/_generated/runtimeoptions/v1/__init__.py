@@ -2,9 +2,9 @@
 
 __all__ = ("Options",)
 
-from dataclasses import dataclass
 
 import betterproto2
+from containerd_py._codec.message import Message
 
 from ...message_pool import default_message_pool
 
@@ -12,8 +12,7 @@ _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
-@dataclass(eq=False, repr=False)
-class Options(betterproto2.Message):
+class Options(Message):
     type_url: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     config_path: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)

@@ -6,9 +6,9 @@ __all__ = (
     "ProcessDetails",
 )
 
-from dataclasses import dataclass
 
 import betterproto2
+from containerd_py._codec.message import Message
 
 from ....message_pool import default_message_pool
 
@@ -16,8 +16,7 @@ _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
-@dataclass(eq=False, repr=False)
-class CheckpointOptions(betterproto2.Message):
+class CheckpointOptions(Message):
     exit: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
 
     open_tcp: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
@@ -40,8 +39,7 @@ class CheckpointOptions(betterproto2.Message):
 default_message_pool.register_message("containerd.runc.v1", "CheckpointOptions", CheckpointOptions)
 
 
-@dataclass(eq=False, repr=False)
-class Options(betterproto2.Message):
+class Options(Message):
     no_pivot_root: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
 
     no_new_keyring: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
@@ -70,8 +68,7 @@ class Options(betterproto2.Message):
 default_message_pool.register_message("containerd.runc.v1", "Options", Options)
 
 
-@dataclass(eq=False, repr=False)
-class ProcessDetails(betterproto2.Message):
+class ProcessDetails(Message):
     exec_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 

@@ -30,10 +30,10 @@ __all__ = (
     "WaitResponse",
 )
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import betterproto2
+from containerd_py._codec.message import Message
 from betterproto2 import grpclib as betterproto2_grpclib
 
 from ....message_pool import default_message_pool
@@ -46,8 +46,7 @@ _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
-@dataclass(eq=False, repr=False)
-class CheckpointTaskRequest(betterproto2.Message):
+class CheckpointTaskRequest(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     path: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -58,8 +57,7 @@ class CheckpointTaskRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.task.v3", "CheckpointTaskRequest", CheckpointTaskRequest)
 
 
-@dataclass(eq=False, repr=False)
-class CloseIoRequest(betterproto2.Message):
+class CloseIoRequest(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -70,16 +68,14 @@ class CloseIoRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.task.v3", "CloseIORequest", CloseIoRequest)
 
 
-@dataclass(eq=False, repr=False)
-class ConnectRequest(betterproto2.Message):
+class ConnectRequest(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.task.v3", "ConnectRequest", ConnectRequest)
 
 
-@dataclass(eq=False, repr=False)
-class ConnectResponse(betterproto2.Message):
+class ConnectResponse(Message):
     shim_pid: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
 
     task_pid: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
@@ -90,8 +86,7 @@ class ConnectResponse(betterproto2.Message):
 default_message_pool.register_message("containerd.task.v3", "ConnectResponse", ConnectResponse)
 
 
-@dataclass(eq=False, repr=False)
-class CreateTaskRequest(betterproto2.Message):
+class CreateTaskRequest(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     bundle: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -116,16 +111,14 @@ class CreateTaskRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.task.v3", "CreateTaskRequest", CreateTaskRequest)
 
 
-@dataclass(eq=False, repr=False)
-class CreateTaskResponse(betterproto2.Message):
+class CreateTaskResponse(Message):
     pid: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
 
 
 default_message_pool.register_message("containerd.task.v3", "CreateTaskResponse", CreateTaskResponse)
 
 
-@dataclass(eq=False, repr=False)
-class DeleteRequest(betterproto2.Message):
+class DeleteRequest(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -134,8 +127,7 @@ class DeleteRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.task.v3", "DeleteRequest", DeleteRequest)
 
 
-@dataclass(eq=False, repr=False)
-class DeleteResponse(betterproto2.Message):
+class DeleteResponse(Message):
     pid: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
 
     exit_status: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
@@ -148,8 +140,7 @@ class DeleteResponse(betterproto2.Message):
 default_message_pool.register_message("containerd.task.v3", "DeleteResponse", DeleteResponse)
 
 
-@dataclass(eq=False, repr=False)
-class ExecProcessRequest(betterproto2.Message):
+class ExecProcessRequest(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -168,16 +159,14 @@ class ExecProcessRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.task.v3", "ExecProcessRequest", ExecProcessRequest)
 
 
-@dataclass(eq=False, repr=False)
-class ExecProcessResponse(betterproto2.Message):
+class ExecProcessResponse(Message):
     pass
 
 
 default_message_pool.register_message("containerd.task.v3", "ExecProcessResponse", ExecProcessResponse)
 
 
-@dataclass(eq=False, repr=False)
-class KillRequest(betterproto2.Message):
+class KillRequest(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -190,32 +179,28 @@ class KillRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.task.v3", "KillRequest", KillRequest)
 
 
-@dataclass(eq=False, repr=False)
-class PauseRequest(betterproto2.Message):
+class PauseRequest(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.task.v3", "PauseRequest", PauseRequest)
 
 
-@dataclass(eq=False, repr=False)
-class PidsRequest(betterproto2.Message):
+class PidsRequest(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.task.v3", "PidsRequest", PidsRequest)
 
 
-@dataclass(eq=False, repr=False)
-class PidsResponse(betterproto2.Message):
+class PidsResponse(Message):
     processes: "list[__v1__types__.ProcessInfo]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("containerd.task.v3", "PidsResponse", PidsResponse)
 
 
-@dataclass(eq=False, repr=False)
-class ResizePtyRequest(betterproto2.Message):
+class ResizePtyRequest(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -228,16 +213,14 @@ class ResizePtyRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.task.v3", "ResizePtyRequest", ResizePtyRequest)
 
 
-@dataclass(eq=False, repr=False)
-class ResumeRequest(betterproto2.Message):
+class ResumeRequest(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.task.v3", "ResumeRequest", ResumeRequest)
 
 
-@dataclass(eq=False, repr=False)
-class ShutdownRequest(betterproto2.Message):
+class ShutdownRequest(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     now: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
@@ -246,8 +229,7 @@ class ShutdownRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.task.v3", "ShutdownRequest", ShutdownRequest)
 
 
-@dataclass(eq=False, repr=False)
-class StartRequest(betterproto2.Message):
+class StartRequest(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -256,16 +238,14 @@ class StartRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.task.v3", "StartRequest", StartRequest)
 
 
-@dataclass(eq=False, repr=False)
-class StartResponse(betterproto2.Message):
+class StartResponse(Message):
     pid: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
 
 
 default_message_pool.register_message("containerd.task.v3", "StartResponse", StartResponse)
 
 
-@dataclass(eq=False, repr=False)
-class StateRequest(betterproto2.Message):
+class StateRequest(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -274,8 +254,7 @@ class StateRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.task.v3", "StateRequest", StateRequest)
 
 
-@dataclass(eq=False, repr=False)
-class StateResponse(betterproto2.Message):
+class StateResponse(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     bundle: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -306,24 +285,21 @@ class StateResponse(betterproto2.Message):
 default_message_pool.register_message("containerd.task.v3", "StateResponse", StateResponse)
 
 
-@dataclass(eq=False, repr=False)
-class StatsRequest(betterproto2.Message):
+class StatsRequest(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.task.v3", "StatsRequest", StatsRequest)
 
 
-@dataclass(eq=False, repr=False)
-class StatsResponse(betterproto2.Message):
+class StatsResponse(Message):
     stats: "___google__protobuf__.Any | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("containerd.task.v3", "StatsResponse", StatsResponse)
 
 
-@dataclass(eq=False, repr=False)
-class UpdateTaskRequest(betterproto2.Message):
+class UpdateTaskRequest(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     resources: "___google__protobuf__.Any | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -336,8 +312,7 @@ class UpdateTaskRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.task.v3", "UpdateTaskRequest", UpdateTaskRequest)
 
 
-@dataclass(eq=False, repr=False)
-class WaitRequest(betterproto2.Message):
+class WaitRequest(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -346,8 +321,7 @@ class WaitRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.task.v3", "WaitRequest", WaitRequest)
 
 
-@dataclass(eq=False, repr=False)
-class WaitResponse(betterproto2.Message):
+class WaitResponse(Message):
     exit_status: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
 
     exited_at: "___google__protobuf__.Timestamp | None" = betterproto2.field(

@@ -17,9 +17,9 @@ __all__ = (
     "WindowUpdate",
 )
 
-from dataclasses import dataclass
 
 import betterproto2
+from containerd_py._codec.message import Message
 
 from ....message_pool import default_message_pool
 
@@ -47,8 +47,7 @@ class HttpDebug(betterproto2.Enum):
     BOTH = 3
 
 
-@dataclass(eq=False, repr=False)
-class AuthRequest(betterproto2.Message):
+class AuthRequest(Message):
     host: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     reference: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -59,8 +58,7 @@ class AuthRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.types.transfer", "AuthRequest", AuthRequest)
 
 
-@dataclass(eq=False, repr=False)
-class AuthResponse(betterproto2.Message):
+class AuthResponse(Message):
     auth_type: "AuthType" = betterproto2.field(1, betterproto2.TYPE_ENUM, default_factory=lambda: AuthType(0))
 
     secret: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -75,16 +73,14 @@ class AuthResponse(betterproto2.Message):
 default_message_pool.register_message("containerd.types.transfer", "AuthResponse", AuthResponse)
 
 
-@dataclass(eq=False, repr=False)
-class Data(betterproto2.Message):
+class Data(Message):
     data: "bytes" = betterproto2.field(1, betterproto2.TYPE_BYTES)
 
 
 default_message_pool.register_message("containerd.types.transfer", "Data", Data)
 
 
-@dataclass(eq=False, repr=False)
-class ImageExportStream(betterproto2.Message):
+class ImageExportStream(Message):
     stream: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     media_type: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -101,8 +97,7 @@ class ImageExportStream(betterproto2.Message):
 default_message_pool.register_message("containerd.types.transfer", "ImageExportStream", ImageExportStream)
 
 
-@dataclass(eq=False, repr=False)
-class ImageImportStream(betterproto2.Message):
+class ImageImportStream(Message):
     stream: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     media_type: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -113,8 +108,7 @@ class ImageImportStream(betterproto2.Message):
 default_message_pool.register_message("containerd.types.transfer", "ImageImportStream", ImageImportStream)
 
 
-@dataclass(eq=False, repr=False)
-class ImageReference(betterproto2.Message):
+class ImageReference(Message):
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     is_prefix: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
@@ -129,8 +123,7 @@ class ImageReference(betterproto2.Message):
 default_message_pool.register_message("containerd.types.transfer", "ImageReference", ImageReference)
 
 
-@dataclass(eq=False, repr=False)
-class ImageStore(betterproto2.Message):
+class ImageStore(Message):
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     labels: "dict[str, str]" = betterproto2.field(
@@ -151,8 +144,7 @@ class ImageStore(betterproto2.Message):
 default_message_pool.register_message("containerd.types.transfer", "ImageStore", ImageStore)
 
 
-@dataclass(eq=False, repr=False)
-class OciRegistry(betterproto2.Message):
+class OciRegistry(Message):
     reference: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     resolver: "RegistryResolver | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -161,8 +153,7 @@ class OciRegistry(betterproto2.Message):
 default_message_pool.register_message("containerd.types.transfer", "OCIRegistry", OciRegistry)
 
 
-@dataclass(eq=False, repr=False)
-class Progress(betterproto2.Message):
+class Progress(Message):
     event: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     name: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -179,8 +170,7 @@ class Progress(betterproto2.Message):
 default_message_pool.register_message("containerd.types.transfer", "Progress", Progress)
 
 
-@dataclass(eq=False, repr=False)
-class RegistryResolver(betterproto2.Message):
+class RegistryResolver(Message):
     auth_stream: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     headers: "dict[str, str]" = betterproto2.field(
@@ -199,8 +189,7 @@ class RegistryResolver(betterproto2.Message):
 default_message_pool.register_message("containerd.types.transfer", "RegistryResolver", RegistryResolver)
 
 
-@dataclass(eq=False, repr=False)
-class UnpackConfiguration(betterproto2.Message):
+class UnpackConfiguration(Message):
     platform: "__types__.Platform | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     snapshotter: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -209,8 +198,7 @@ class UnpackConfiguration(betterproto2.Message):
 default_message_pool.register_message("containerd.types.transfer", "UnpackConfiguration", UnpackConfiguration)
 
 
-@dataclass(eq=False, repr=False)
-class WindowUpdate(betterproto2.Message):
+class WindowUpdate(Message):
     update: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
 
 

@@ -24,10 +24,10 @@ __all__ = (
     "WaitSandboxResponse",
 )
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import betterproto2
+from containerd_py._codec.message import Message
 from betterproto2 import grpclib as betterproto2_grpclib
 
 from .....message_pool import default_message_pool
@@ -40,8 +40,7 @@ _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
-@dataclass(eq=False, repr=False)
-class CreateSandboxRequest(betterproto2.Message):
+class CreateSandboxRequest(Message):
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     bundle_path: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -60,64 +59,56 @@ class CreateSandboxRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.runtime.sandbox.v1", "CreateSandboxRequest", CreateSandboxRequest)
 
 
-@dataclass(eq=False, repr=False)
-class CreateSandboxResponse(betterproto2.Message):
+class CreateSandboxResponse(Message):
     pass
 
 
 default_message_pool.register_message("containerd.runtime.sandbox.v1", "CreateSandboxResponse", CreateSandboxResponse)
 
 
-@dataclass(eq=False, repr=False)
-class PingRequest(betterproto2.Message):
+class PingRequest(Message):
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.runtime.sandbox.v1", "PingRequest", PingRequest)
 
 
-@dataclass(eq=False, repr=False)
-class PingResponse(betterproto2.Message):
+class PingResponse(Message):
     pass
 
 
 default_message_pool.register_message("containerd.runtime.sandbox.v1", "PingResponse", PingResponse)
 
 
-@dataclass(eq=False, repr=False)
-class PlatformRequest(betterproto2.Message):
+class PlatformRequest(Message):
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.runtime.sandbox.v1", "PlatformRequest", PlatformRequest)
 
 
-@dataclass(eq=False, repr=False)
-class PlatformResponse(betterproto2.Message):
+class PlatformResponse(Message):
     platform: "___types__.Platform | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("containerd.runtime.sandbox.v1", "PlatformResponse", PlatformResponse)
 
 
-@dataclass(eq=False, repr=False)
-class SandboxMetricsRequest(betterproto2.Message):
+class SandboxMetricsRequest(Message):
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.runtime.sandbox.v1", "SandboxMetricsRequest", SandboxMetricsRequest)
 
 
-@dataclass(eq=False, repr=False)
-class SandboxMetricsResponse(betterproto2.Message):
+class SandboxMetricsResponse(Message):
     metrics: "___types__.Metric | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("containerd.runtime.sandbox.v1", "SandboxMetricsResponse", SandboxMetricsResponse)
 
 
-@dataclass(eq=False, repr=False)
-class SandboxStatusRequest(betterproto2.Message):
+class SandboxStatusRequest(Message):
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     verbose: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
@@ -126,8 +117,7 @@ class SandboxStatusRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.runtime.sandbox.v1", "SandboxStatusRequest", SandboxStatusRequest)
 
 
-@dataclass(eq=False, repr=False)
-class SandboxStatusResponse(betterproto2.Message):
+class SandboxStatusResponse(Message):
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     pid: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
@@ -152,16 +142,14 @@ class SandboxStatusResponse(betterproto2.Message):
 default_message_pool.register_message("containerd.runtime.sandbox.v1", "SandboxStatusResponse", SandboxStatusResponse)
 
 
-@dataclass(eq=False, repr=False)
-class ShutdownSandboxRequest(betterproto2.Message):
+class ShutdownSandboxRequest(Message):
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.runtime.sandbox.v1", "ShutdownSandboxRequest", ShutdownSandboxRequest)
 
 
-@dataclass(eq=False, repr=False)
-class ShutdownSandboxResponse(betterproto2.Message):
+class ShutdownSandboxResponse(Message):
     pass
 
 
@@ -170,16 +158,14 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class StartSandboxRequest(betterproto2.Message):
+class StartSandboxRequest(Message):
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.runtime.sandbox.v1", "StartSandboxRequest", StartSandboxRequest)
 
 
-@dataclass(eq=False, repr=False)
-class StartSandboxResponse(betterproto2.Message):
+class StartSandboxResponse(Message):
     pid: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
 
     created_at: "____google__protobuf__.Timestamp | None" = betterproto2.field(
@@ -190,8 +176,7 @@ class StartSandboxResponse(betterproto2.Message):
 default_message_pool.register_message("containerd.runtime.sandbox.v1", "StartSandboxResponse", StartSandboxResponse)
 
 
-@dataclass(eq=False, repr=False)
-class StopSandboxRequest(betterproto2.Message):
+class StopSandboxRequest(Message):
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     timeout_secs: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
@@ -200,16 +185,14 @@ class StopSandboxRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.runtime.sandbox.v1", "StopSandboxRequest", StopSandboxRequest)
 
 
-@dataclass(eq=False, repr=False)
-class StopSandboxResponse(betterproto2.Message):
+class StopSandboxResponse(Message):
     pass
 
 
 default_message_pool.register_message("containerd.runtime.sandbox.v1", "StopSandboxResponse", StopSandboxResponse)
 
 
-@dataclass(eq=False, repr=False)
-class UpdateSandboxRequest(betterproto2.Message):
+class UpdateSandboxRequest(Message):
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     resources: "____google__protobuf__.Any | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -222,24 +205,21 @@ class UpdateSandboxRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.runtime.sandbox.v1", "UpdateSandboxRequest", UpdateSandboxRequest)
 
 
-@dataclass(eq=False, repr=False)
-class UpdateSandboxResponse(betterproto2.Message):
+class UpdateSandboxResponse(Message):
     pass
 
 
 default_message_pool.register_message("containerd.runtime.sandbox.v1", "UpdateSandboxResponse", UpdateSandboxResponse)
 
 
-@dataclass(eq=False, repr=False)
-class WaitSandboxRequest(betterproto2.Message):
+class WaitSandboxRequest(Message):
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.runtime.sandbox.v1", "WaitSandboxRequest", WaitSandboxRequest)
 
 
-@dataclass(eq=False, repr=False)
-class WaitSandboxResponse(betterproto2.Message):
+class WaitSandboxResponse(Message):
     exit_status: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
 
     exited_at: "____google__protobuf__.Timestamp | None" = betterproto2.field(

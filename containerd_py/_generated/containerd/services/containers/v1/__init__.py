@@ -17,10 +17,10 @@ __all__ = (
 )
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import betterproto2
+from containerd_py._codec.message import Message
 from betterproto2 import grpclib as betterproto2_grpclib
 
 from .....message_pool import default_message_pool
@@ -33,8 +33,7 @@ _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
-@dataclass(eq=False, repr=False)
-class Container(betterproto2.Message):
+class Container(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     labels: "dict[str, str]" = betterproto2.field(
@@ -69,8 +68,7 @@ class Container(betterproto2.Message):
 default_message_pool.register_message("containerd.services.containers.v1", "Container", Container)
 
 
-@dataclass(eq=False, repr=False)
-class ContainerRuntime(betterproto2.Message):
+class ContainerRuntime(Message):
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     options: "____google__protobuf__.Any | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -79,8 +77,7 @@ class ContainerRuntime(betterproto2.Message):
 default_message_pool.register_message("containerd.services.containers.v1", "Container.Runtime", ContainerRuntime)
 
 
-@dataclass(eq=False, repr=False)
-class CreateContainerRequest(betterproto2.Message):
+class CreateContainerRequest(Message):
     container: "Container | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
@@ -89,8 +86,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class CreateContainerResponse(betterproto2.Message):
+class CreateContainerResponse(Message):
     container: "Container | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
@@ -99,8 +95,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class DeleteContainerRequest(betterproto2.Message):
+class DeleteContainerRequest(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -109,32 +104,28 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class GetContainerRequest(betterproto2.Message):
+class GetContainerRequest(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.services.containers.v1", "GetContainerRequest", GetContainerRequest)
 
 
-@dataclass(eq=False, repr=False)
-class GetContainerResponse(betterproto2.Message):
+class GetContainerResponse(Message):
     container: "Container | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("containerd.services.containers.v1", "GetContainerResponse", GetContainerResponse)
 
 
-@dataclass(eq=False, repr=False)
-class ListContainerMessage(betterproto2.Message):
+class ListContainerMessage(Message):
     container: "Container | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("containerd.services.containers.v1", "ListContainerMessage", ListContainerMessage)
 
 
-@dataclass(eq=False, repr=False)
-class ListContainersRequest(betterproto2.Message):
+class ListContainersRequest(Message):
     filters: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
 
 
@@ -143,8 +134,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class ListContainersResponse(betterproto2.Message):
+class ListContainersResponse(Message):
     containers: "list[Container]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
@@ -153,8 +143,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class UpdateContainerRequest(betterproto2.Message):
+class UpdateContainerRequest(Message):
     container: "Container | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     update_mask: "____google__protobuf__.FieldMask | None" = betterproto2.field(
@@ -167,8 +156,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class UpdateContainerResponse(betterproto2.Message):
+class UpdateContainerResponse(Message):
     container: "Container | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 

@@ -24,10 +24,10 @@ __all__ = (
 )
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import betterproto2
+from containerd_py._codec.message import Message
 from betterproto2 import grpclib as betterproto2_grpclib
 
 from .....message_pool import default_message_pool
@@ -48,24 +48,21 @@ class WriteAction(betterproto2.Enum):
     COMMIT = 2
 
 
-@dataclass(eq=False, repr=False)
-class AbortRequest(betterproto2.Message):
+class AbortRequest(Message):
     ref: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.services.content.v1", "AbortRequest", AbortRequest)
 
 
-@dataclass(eq=False, repr=False)
-class DeleteContentRequest(betterproto2.Message):
+class DeleteContentRequest(Message):
     digest: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.services.content.v1", "DeleteContentRequest", DeleteContentRequest)
 
 
-@dataclass(eq=False, repr=False)
-class Info(betterproto2.Message):
+class Info(Message):
     digest: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     size: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
@@ -86,56 +83,49 @@ class Info(betterproto2.Message):
 default_message_pool.register_message("containerd.services.content.v1", "Info", Info)
 
 
-@dataclass(eq=False, repr=False)
-class InfoRequest(betterproto2.Message):
+class InfoRequest(Message):
     digest: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.services.content.v1", "InfoRequest", InfoRequest)
 
 
-@dataclass(eq=False, repr=False)
-class InfoResponse(betterproto2.Message):
+class InfoResponse(Message):
     info: "Info | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("containerd.services.content.v1", "InfoResponse", InfoResponse)
 
 
-@dataclass(eq=False, repr=False)
-class ListContentRequest(betterproto2.Message):
+class ListContentRequest(Message):
     filters: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
 
 
 default_message_pool.register_message("containerd.services.content.v1", "ListContentRequest", ListContentRequest)
 
 
-@dataclass(eq=False, repr=False)
-class ListContentResponse(betterproto2.Message):
+class ListContentResponse(Message):
     info: "list[Info]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("containerd.services.content.v1", "ListContentResponse", ListContentResponse)
 
 
-@dataclass(eq=False, repr=False)
-class ListStatusesRequest(betterproto2.Message):
+class ListStatusesRequest(Message):
     filters: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
 
 
 default_message_pool.register_message("containerd.services.content.v1", "ListStatusesRequest", ListStatusesRequest)
 
 
-@dataclass(eq=False, repr=False)
-class ListStatusesResponse(betterproto2.Message):
+class ListStatusesResponse(Message):
     statuses: "list[Status]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("containerd.services.content.v1", "ListStatusesResponse", ListStatusesResponse)
 
 
-@dataclass(eq=False, repr=False)
-class ReadContentRequest(betterproto2.Message):
+class ReadContentRequest(Message):
     digest: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     offset: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
@@ -146,8 +136,7 @@ class ReadContentRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.content.v1", "ReadContentRequest", ReadContentRequest)
 
 
-@dataclass(eq=False, repr=False)
-class ReadContentResponse(betterproto2.Message):
+class ReadContentResponse(Message):
     offset: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
 
     data: "bytes" = betterproto2.field(2, betterproto2.TYPE_BYTES)
@@ -156,8 +145,7 @@ class ReadContentResponse(betterproto2.Message):
 default_message_pool.register_message("containerd.services.content.v1", "ReadContentResponse", ReadContentResponse)
 
 
-@dataclass(eq=False, repr=False)
-class Status(betterproto2.Message):
+class Status(Message):
     started_at: "____google__protobuf__.Timestamp | None" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, optional=True
     )
@@ -178,24 +166,21 @@ class Status(betterproto2.Message):
 default_message_pool.register_message("containerd.services.content.v1", "Status", Status)
 
 
-@dataclass(eq=False, repr=False)
-class StatusRequest(betterproto2.Message):
+class StatusRequest(Message):
     ref: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.services.content.v1", "StatusRequest", StatusRequest)
 
 
-@dataclass(eq=False, repr=False)
-class StatusResponse(betterproto2.Message):
+class StatusResponse(Message):
     status: "Status | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("containerd.services.content.v1", "StatusResponse", StatusResponse)
 
 
-@dataclass(eq=False, repr=False)
-class UpdateRequest(betterproto2.Message):
+class UpdateRequest(Message):
     info: "Info | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     update_mask: "____google__protobuf__.FieldMask | None" = betterproto2.field(
@@ -206,16 +191,14 @@ class UpdateRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.content.v1", "UpdateRequest", UpdateRequest)
 
 
-@dataclass(eq=False, repr=False)
-class UpdateResponse(betterproto2.Message):
+class UpdateResponse(Message):
     info: "Info | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("containerd.services.content.v1", "UpdateResponse", UpdateResponse)
 
 
-@dataclass(eq=False, repr=False)
-class WriteContentRequest(betterproto2.Message):
+class WriteContentRequest(Message):
     action: "WriteAction" = betterproto2.field(1, betterproto2.TYPE_ENUM, default_factory=lambda: WriteAction(0))
 
     ref: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -236,8 +219,7 @@ class WriteContentRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.content.v1", "WriteContentRequest", WriteContentRequest)
 
 
-@dataclass(eq=False, repr=False)
-class WriteContentResponse(betterproto2.Message):
+class WriteContentResponse(Message):
     action: "WriteAction" = betterproto2.field(1, betterproto2.TYPE_ENUM, default_factory=lambda: WriteAction(0))
 
     started_at: "____google__protobuf__.Timestamp | None" = betterproto2.field(

@@ -8,10 +8,10 @@ __all__ = (
     "DiffStub",
 )
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import betterproto2
+from containerd_py._codec.message import Message
 from betterproto2 import grpclib as betterproto2_grpclib
 
 from .....message_pool import default_message_pool
@@ -24,8 +24,7 @@ _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
-@dataclass(eq=False, repr=False)
-class ApplyRequest(betterproto2.Message):
+class ApplyRequest(Message):
     diff: "___types__.Descriptor | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     mounts: "list[___types__.Mount]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
@@ -40,16 +39,14 @@ class ApplyRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.diff.v1", "ApplyRequest", ApplyRequest)
 
 
-@dataclass(eq=False, repr=False)
-class ApplyResponse(betterproto2.Message):
+class ApplyResponse(Message):
     applied: "___types__.Descriptor | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("containerd.services.diff.v1", "ApplyResponse", ApplyResponse)
 
 
-@dataclass(eq=False, repr=False)
-class DiffRequest(betterproto2.Message):
+class DiffRequest(Message):
     left: "list[___types__.Mount]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
     right: "list[___types__.Mount]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
@@ -70,8 +67,7 @@ class DiffRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.diff.v1", "DiffRequest", DiffRequest)
 
 
-@dataclass(eq=False, repr=False)
-class DiffResponse(betterproto2.Message):
+class DiffResponse(Message):
     diff: "___types__.Descriptor | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
 
 

@@ -3,10 +3,10 @@
 __all__ = ("EventsStub", "ForwardRequest", "PublishRequest", "SubscribeRequest")
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import betterproto2
+from containerd_py._codec.message import Message
 from betterproto2 import grpclib as betterproto2_grpclib
 
 from .....message_pool import default_message_pool
@@ -19,16 +19,14 @@ _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
-@dataclass(eq=False, repr=False)
-class ForwardRequest(betterproto2.Message):
+class ForwardRequest(Message):
     envelope: "___types__.Envelope | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("containerd.services.events.v1", "ForwardRequest", ForwardRequest)
 
 
-@dataclass(eq=False, repr=False)
-class PublishRequest(betterproto2.Message):
+class PublishRequest(Message):
     topic: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     event: "____google__protobuf__.Any | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -37,8 +35,7 @@ class PublishRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.events.v1", "PublishRequest", PublishRequest)
 
 
-@dataclass(eq=False, repr=False)
-class SubscribeRequest(betterproto2.Message):
+class SubscribeRequest(Message):
     filters: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
 
 

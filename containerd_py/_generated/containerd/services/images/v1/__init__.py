@@ -17,10 +17,10 @@ __all__ = (
     "UpdateImageResponse",
 )
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import betterproto2
+from containerd_py._codec.message import Message
 from betterproto2 import grpclib as betterproto2_grpclib
 
 from .....message_pool import default_message_pool
@@ -33,8 +33,7 @@ _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
-@dataclass(eq=False, repr=False)
-class CreateImageRequest(betterproto2.Message):
+class CreateImageRequest(Message):
     image: "Image | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     source_date_epoch: "____google__protobuf__.Timestamp | None" = betterproto2.field(
@@ -45,16 +44,14 @@ class CreateImageRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.images.v1", "CreateImageRequest", CreateImageRequest)
 
 
-@dataclass(eq=False, repr=False)
-class CreateImageResponse(betterproto2.Message):
+class CreateImageResponse(Message):
     image: "Image | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("containerd.services.images.v1", "CreateImageResponse", CreateImageResponse)
 
 
-@dataclass(eq=False, repr=False)
-class DeleteImageRequest(betterproto2.Message):
+class DeleteImageRequest(Message):
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     sync: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
@@ -65,24 +62,21 @@ class DeleteImageRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.images.v1", "DeleteImageRequest", DeleteImageRequest)
 
 
-@dataclass(eq=False, repr=False)
-class GetImageRequest(betterproto2.Message):
+class GetImageRequest(Message):
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.services.images.v1", "GetImageRequest", GetImageRequest)
 
 
-@dataclass(eq=False, repr=False)
-class GetImageResponse(betterproto2.Message):
+class GetImageResponse(Message):
     image: "Image | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("containerd.services.images.v1", "GetImageResponse", GetImageResponse)
 
 
-@dataclass(eq=False, repr=False)
-class Image(betterproto2.Message):
+class Image(Message):
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     labels: "dict[str, str]" = betterproto2.field(
@@ -103,8 +97,7 @@ class Image(betterproto2.Message):
 default_message_pool.register_message("containerd.services.images.v1", "Image", Image)
 
 
-@dataclass(eq=False, repr=False)
-class ImageCreate(betterproto2.Message):
+class ImageCreate(Message):
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     labels: "dict[str, str]" = betterproto2.field(
@@ -115,16 +108,14 @@ class ImageCreate(betterproto2.Message):
 default_message_pool.register_message("containerd.services.images.v1", "ImageCreate", ImageCreate)
 
 
-@dataclass(eq=False, repr=False)
-class ImageDelete(betterproto2.Message):
+class ImageDelete(Message):
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.services.images.v1", "ImageDelete", ImageDelete)
 
 
-@dataclass(eq=False, repr=False)
-class ImageUpdate(betterproto2.Message):
+class ImageUpdate(Message):
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     labels: "dict[str, str]" = betterproto2.field(
@@ -135,24 +126,21 @@ class ImageUpdate(betterproto2.Message):
 default_message_pool.register_message("containerd.services.images.v1", "ImageUpdate", ImageUpdate)
 
 
-@dataclass(eq=False, repr=False)
-class ListImagesRequest(betterproto2.Message):
+class ListImagesRequest(Message):
     filters: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
 
 
 default_message_pool.register_message("containerd.services.images.v1", "ListImagesRequest", ListImagesRequest)
 
 
-@dataclass(eq=False, repr=False)
-class ListImagesResponse(betterproto2.Message):
+class ListImagesResponse(Message):
     images: "list[Image]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("containerd.services.images.v1", "ListImagesResponse", ListImagesResponse)
 
 
-@dataclass(eq=False, repr=False)
-class UpdateImageRequest(betterproto2.Message):
+class UpdateImageRequest(Message):
     image: "Image | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     update_mask: "____google__protobuf__.FieldMask | None" = betterproto2.field(
@@ -167,8 +155,7 @@ class UpdateImageRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.images.v1", "UpdateImageRequest", UpdateImageRequest)
 
 
-@dataclass(eq=False, repr=False)
-class UpdateImageResponse(betterproto2.Message):
+class UpdateImageResponse(Message):
     image: "Image | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 

@@ -11,10 +11,10 @@ __all__ = (
     "ServerResponse",
 )
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import betterproto2
+from containerd_py._codec.message import Message
 from betterproto2 import grpclib as betterproto2_grpclib
 
 from .....message_pool import default_message_pool
@@ -27,8 +27,7 @@ _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
-@dataclass(eq=False, repr=False)
-class DeprecationWarning(betterproto2.Message):
+class DeprecationWarning(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     message: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -41,8 +40,7 @@ class DeprecationWarning(betterproto2.Message):
 default_message_pool.register_message("containerd.services.introspection.v1", "DeprecationWarning", DeprecationWarning)
 
 
-@dataclass(eq=False, repr=False)
-class Plugin(betterproto2.Message):
+class Plugin(Message):
     type: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -63,8 +61,7 @@ class Plugin(betterproto2.Message):
 default_message_pool.register_message("containerd.services.introspection.v1", "Plugin", Plugin)
 
 
-@dataclass(eq=False, repr=False)
-class PluginInfoRequest(betterproto2.Message):
+class PluginInfoRequest(Message):
     type: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -75,8 +72,7 @@ class PluginInfoRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.introspection.v1", "PluginInfoRequest", PluginInfoRequest)
 
 
-@dataclass(eq=False, repr=False)
-class PluginInfoResponse(betterproto2.Message):
+class PluginInfoResponse(Message):
     plugin: "Plugin | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     extra: "____google__protobuf__.Any | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -85,24 +81,21 @@ class PluginInfoResponse(betterproto2.Message):
 default_message_pool.register_message("containerd.services.introspection.v1", "PluginInfoResponse", PluginInfoResponse)
 
 
-@dataclass(eq=False, repr=False)
-class PluginsRequest(betterproto2.Message):
+class PluginsRequest(Message):
     filters: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
 
 
 default_message_pool.register_message("containerd.services.introspection.v1", "PluginsRequest", PluginsRequest)
 
 
-@dataclass(eq=False, repr=False)
-class PluginsResponse(betterproto2.Message):
+class PluginsResponse(Message):
     plugins: "list[Plugin]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("containerd.services.introspection.v1", "PluginsResponse", PluginsResponse)
 
 
-@dataclass(eq=False, repr=False)
-class ServerResponse(betterproto2.Message):
+class ServerResponse(Message):
     uuid: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     pid: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)

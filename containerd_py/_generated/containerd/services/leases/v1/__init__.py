@@ -15,10 +15,10 @@ __all__ = (
     "Resource",
 )
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import betterproto2
+from containerd_py._codec.message import Message
 from betterproto2 import grpclib as betterproto2_grpclib
 
 from .....message_pool import default_message_pool
@@ -31,8 +31,7 @@ _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
-@dataclass(eq=False, repr=False)
-class AddResourceRequest(betterproto2.Message):
+class AddResourceRequest(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     resource: "Resource | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -41,8 +40,7 @@ class AddResourceRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.leases.v1", "AddResourceRequest", AddResourceRequest)
 
 
-@dataclass(eq=False, repr=False)
-class CreateRequest(betterproto2.Message):
+class CreateRequest(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     labels: "dict[str, str]" = betterproto2.field(
@@ -53,16 +51,14 @@ class CreateRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.leases.v1", "CreateRequest", CreateRequest)
 
 
-@dataclass(eq=False, repr=False)
-class CreateResponse(betterproto2.Message):
+class CreateResponse(Message):
     lease: "Lease | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("containerd.services.leases.v1", "CreateResponse", CreateResponse)
 
 
-@dataclass(eq=False, repr=False)
-class DeleteRequest(betterproto2.Message):
+class DeleteRequest(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     sync: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
@@ -71,8 +67,7 @@ class DeleteRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.leases.v1", "DeleteRequest", DeleteRequest)
 
 
-@dataclass(eq=False, repr=False)
-class DeleteResourceRequest(betterproto2.Message):
+class DeleteResourceRequest(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     resource: "Resource | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -81,8 +76,7 @@ class DeleteResourceRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.leases.v1", "DeleteResourceRequest", DeleteResourceRequest)
 
 
-@dataclass(eq=False, repr=False)
-class Lease(betterproto2.Message):
+class Lease(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     created_at: "____google__protobuf__.Timestamp | None" = betterproto2.field(
@@ -97,40 +91,35 @@ class Lease(betterproto2.Message):
 default_message_pool.register_message("containerd.services.leases.v1", "Lease", Lease)
 
 
-@dataclass(eq=False, repr=False)
-class ListRequest(betterproto2.Message):
+class ListRequest(Message):
     filters: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
 
 
 default_message_pool.register_message("containerd.services.leases.v1", "ListRequest", ListRequest)
 
 
-@dataclass(eq=False, repr=False)
-class ListResourcesRequest(betterproto2.Message):
+class ListResourcesRequest(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.services.leases.v1", "ListResourcesRequest", ListResourcesRequest)
 
 
-@dataclass(eq=False, repr=False)
-class ListResourcesResponse(betterproto2.Message):
+class ListResourcesResponse(Message):
     resources: "list[Resource]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("containerd.services.leases.v1", "ListResourcesResponse", ListResourcesResponse)
 
 
-@dataclass(eq=False, repr=False)
-class ListResponse(betterproto2.Message):
+class ListResponse(Message):
     leases: "list[Lease]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("containerd.services.leases.v1", "ListResponse", ListResponse)
 
 
-@dataclass(eq=False, repr=False)
-class Resource(betterproto2.Message):
+class Resource(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     type: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)

@@ -14,10 +14,10 @@ __all__ = (
     "UpdateNamespaceResponse",
 )
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import betterproto2
+from containerd_py._codec.message import Message
 from betterproto2 import grpclib as betterproto2_grpclib
 
 from .....message_pool import default_message_pool
@@ -30,8 +30,7 @@ _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
-@dataclass(eq=False, repr=False)
-class CreateNamespaceRequest(betterproto2.Message):
+class CreateNamespaceRequest(Message):
     namespace: "Namespace | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
@@ -40,8 +39,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class CreateNamespaceResponse(betterproto2.Message):
+class CreateNamespaceResponse(Message):
     namespace: "Namespace | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
@@ -50,8 +48,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class DeleteNamespaceRequest(betterproto2.Message):
+class DeleteNamespaceRequest(Message):
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -60,24 +57,21 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class GetNamespaceRequest(betterproto2.Message):
+class GetNamespaceRequest(Message):
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.services.namespaces.v1", "GetNamespaceRequest", GetNamespaceRequest)
 
 
-@dataclass(eq=False, repr=False)
-class GetNamespaceResponse(betterproto2.Message):
+class GetNamespaceResponse(Message):
     namespace: "Namespace | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("containerd.services.namespaces.v1", "GetNamespaceResponse", GetNamespaceResponse)
 
 
-@dataclass(eq=False, repr=False)
-class ListNamespacesRequest(betterproto2.Message):
+class ListNamespacesRequest(Message):
     filter: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -86,8 +80,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class ListNamespacesResponse(betterproto2.Message):
+class ListNamespacesResponse(Message):
     namespaces: "list[Namespace]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
@@ -96,8 +89,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class Namespace(betterproto2.Message):
+class Namespace(Message):
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     labels: "dict[str, str]" = betterproto2.field(
@@ -108,8 +100,7 @@ class Namespace(betterproto2.Message):
 default_message_pool.register_message("containerd.services.namespaces.v1", "Namespace", Namespace)
 
 
-@dataclass(eq=False, repr=False)
-class UpdateNamespaceRequest(betterproto2.Message):
+class UpdateNamespaceRequest(Message):
     namespace: "Namespace | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     update_mask: "____google__protobuf__.FieldMask | None" = betterproto2.field(
@@ -122,8 +113,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class UpdateNamespaceResponse(betterproto2.Message):
+class UpdateNamespaceResponse(Message):
     namespace: "Namespace | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 

@@ -33,10 +33,10 @@ __all__ = (
     "StoreUpdateResponse",
 )
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import betterproto2
+from containerd_py._codec.message import Message
 from betterproto2 import grpclib as betterproto2_grpclib
 
 from .....message_pool import default_message_pool
@@ -49,8 +49,7 @@ _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
-@dataclass(eq=False, repr=False)
-class ControllerCreateRequest(betterproto2.Message):
+class ControllerCreateRequest(Message):
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     rootfs: "list[___types__.Mount]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
@@ -73,8 +72,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class ControllerCreateResponse(betterproto2.Message):
+class ControllerCreateResponse(Message):
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -83,8 +81,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class ControllerMetricsRequest(betterproto2.Message):
+class ControllerMetricsRequest(Message):
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     sandboxer: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -95,8 +92,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class ControllerMetricsResponse(betterproto2.Message):
+class ControllerMetricsResponse(Message):
     metrics: "___types__.Metric | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
@@ -105,8 +101,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class ControllerPlatformRequest(betterproto2.Message):
+class ControllerPlatformRequest(Message):
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     sandboxer: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -117,8 +112,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class ControllerPlatformResponse(betterproto2.Message):
+class ControllerPlatformResponse(Message):
     platform: "___types__.Platform | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
@@ -127,8 +121,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class ControllerShutdownRequest(betterproto2.Message):
+class ControllerShutdownRequest(Message):
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     sandboxer: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -139,8 +132,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class ControllerShutdownResponse(betterproto2.Message):
+class ControllerShutdownResponse(Message):
     pass
 
 
@@ -149,8 +141,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class ControllerStartRequest(betterproto2.Message):
+class ControllerStartRequest(Message):
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     sandboxer: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -161,8 +152,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class ControllerStartResponse(betterproto2.Message):
+class ControllerStartResponse(Message):
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     pid: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
@@ -185,8 +175,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class ControllerStatusRequest(betterproto2.Message):
+class ControllerStatusRequest(Message):
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     verbose: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
@@ -199,8 +188,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class ControllerStatusResponse(betterproto2.Message):
+class ControllerStatusResponse(Message):
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     pid: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
@@ -231,8 +219,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class ControllerStopRequest(betterproto2.Message):
+class ControllerStopRequest(Message):
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     timeout_secs: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
@@ -243,8 +230,7 @@ class ControllerStopRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.sandbox.v1", "ControllerStopRequest", ControllerStopRequest)
 
 
-@dataclass(eq=False, repr=False)
-class ControllerStopResponse(betterproto2.Message):
+class ControllerStopResponse(Message):
     pass
 
 
@@ -253,8 +239,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class ControllerUpdateRequest(betterproto2.Message):
+class ControllerUpdateRequest(Message):
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     sandboxer: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -269,8 +254,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class ControllerUpdateResponse(betterproto2.Message):
+class ControllerUpdateResponse(Message):
     pass
 
 
@@ -279,8 +263,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class ControllerWaitRequest(betterproto2.Message):
+class ControllerWaitRequest(Message):
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     sandboxer: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -289,8 +272,7 @@ class ControllerWaitRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.sandbox.v1", "ControllerWaitRequest", ControllerWaitRequest)
 
 
-@dataclass(eq=False, repr=False)
-class ControllerWaitResponse(betterproto2.Message):
+class ControllerWaitResponse(Message):
     exit_status: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
 
     exited_at: "____google__protobuf__.Timestamp | None" = betterproto2.field(
@@ -303,72 +285,63 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class StoreCreateRequest(betterproto2.Message):
+class StoreCreateRequest(Message):
     sandbox: "___types__.Sandbox | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("containerd.services.sandbox.v1", "StoreCreateRequest", StoreCreateRequest)
 
 
-@dataclass(eq=False, repr=False)
-class StoreCreateResponse(betterproto2.Message):
+class StoreCreateResponse(Message):
     sandbox: "___types__.Sandbox | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("containerd.services.sandbox.v1", "StoreCreateResponse", StoreCreateResponse)
 
 
-@dataclass(eq=False, repr=False)
-class StoreDeleteRequest(betterproto2.Message):
+class StoreDeleteRequest(Message):
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.services.sandbox.v1", "StoreDeleteRequest", StoreDeleteRequest)
 
 
-@dataclass(eq=False, repr=False)
-class StoreDeleteResponse(betterproto2.Message):
+class StoreDeleteResponse(Message):
     pass
 
 
 default_message_pool.register_message("containerd.services.sandbox.v1", "StoreDeleteResponse", StoreDeleteResponse)
 
 
-@dataclass(eq=False, repr=False)
-class StoreGetRequest(betterproto2.Message):
+class StoreGetRequest(Message):
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.services.sandbox.v1", "StoreGetRequest", StoreGetRequest)
 
 
-@dataclass(eq=False, repr=False)
-class StoreGetResponse(betterproto2.Message):
+class StoreGetResponse(Message):
     sandbox: "___types__.Sandbox | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("containerd.services.sandbox.v1", "StoreGetResponse", StoreGetResponse)
 
 
-@dataclass(eq=False, repr=False)
-class StoreListRequest(betterproto2.Message):
+class StoreListRequest(Message):
     filters: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
 
 
 default_message_pool.register_message("containerd.services.sandbox.v1", "StoreListRequest", StoreListRequest)
 
 
-@dataclass(eq=False, repr=False)
-class StoreListResponse(betterproto2.Message):
+class StoreListResponse(Message):
     list: "list[___types__.Sandbox]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("containerd.services.sandbox.v1", "StoreListResponse", StoreListResponse)
 
 
-@dataclass(eq=False, repr=False)
-class StoreUpdateRequest(betterproto2.Message):
+class StoreUpdateRequest(Message):
     sandbox: "___types__.Sandbox | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     fields: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
@@ -377,8 +350,7 @@ class StoreUpdateRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.sandbox.v1", "StoreUpdateRequest", StoreUpdateRequest)
 
 
-@dataclass(eq=False, repr=False)
-class StoreUpdateResponse(betterproto2.Message):
+class StoreUpdateResponse(Message):
     sandbox: "___types__.Sandbox | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 

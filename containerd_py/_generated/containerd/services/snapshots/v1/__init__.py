@@ -24,10 +24,10 @@ __all__ = (
 )
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import betterproto2
+from containerd_py._codec.message import Message
 from betterproto2 import grpclib as betterproto2_grpclib
 
 from .....message_pool import default_message_pool
@@ -50,16 +50,14 @@ class Kind(betterproto2.Enum):
     COMMITTED = 3
 
 
-@dataclass(eq=False, repr=False)
-class CleanupRequest(betterproto2.Message):
+class CleanupRequest(Message):
     snapshotter: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.services.snapshots.v1", "CleanupRequest", CleanupRequest)
 
 
-@dataclass(eq=False, repr=False)
-class CommitSnapshotRequest(betterproto2.Message):
+class CommitSnapshotRequest(Message):
     snapshotter: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     name: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -76,8 +74,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class Info(betterproto2.Message):
+class Info(Message):
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     parent: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -100,8 +97,7 @@ class Info(betterproto2.Message):
 default_message_pool.register_message("containerd.services.snapshots.v1", "Info", Info)
 
 
-@dataclass(eq=False, repr=False)
-class ListSnapshotsRequest(betterproto2.Message):
+class ListSnapshotsRequest(Message):
     snapshotter: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     filters: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
@@ -110,8 +106,7 @@ class ListSnapshotsRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.snapshots.v1", "ListSnapshotsRequest", ListSnapshotsRequest)
 
 
-@dataclass(eq=False, repr=False)
-class ListSnapshotsResponse(betterproto2.Message):
+class ListSnapshotsResponse(Message):
     info: "list[Info]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
@@ -120,8 +115,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class MountsRequest(betterproto2.Message):
+class MountsRequest(Message):
     snapshotter: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     key: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -130,16 +124,14 @@ class MountsRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.snapshots.v1", "MountsRequest", MountsRequest)
 
 
-@dataclass(eq=False, repr=False)
-class MountsResponse(betterproto2.Message):
+class MountsResponse(Message):
     mounts: "list[___types__.Mount]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("containerd.services.snapshots.v1", "MountsResponse", MountsResponse)
 
 
-@dataclass(eq=False, repr=False)
-class PrepareSnapshotRequest(betterproto2.Message):
+class PrepareSnapshotRequest(Message):
     snapshotter: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     key: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -156,8 +148,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class PrepareSnapshotResponse(betterproto2.Message):
+class PrepareSnapshotResponse(Message):
     mounts: "list[___types__.Mount]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
@@ -166,8 +157,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class RemoveSnapshotRequest(betterproto2.Message):
+class RemoveSnapshotRequest(Message):
     snapshotter: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     key: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -178,8 +168,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class StatSnapshotRequest(betterproto2.Message):
+class StatSnapshotRequest(Message):
     snapshotter: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     key: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -188,16 +177,14 @@ class StatSnapshotRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.snapshots.v1", "StatSnapshotRequest", StatSnapshotRequest)
 
 
-@dataclass(eq=False, repr=False)
-class StatSnapshotResponse(betterproto2.Message):
+class StatSnapshotResponse(Message):
     info: "Info | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("containerd.services.snapshots.v1", "StatSnapshotResponse", StatSnapshotResponse)
 
 
-@dataclass(eq=False, repr=False)
-class UpdateSnapshotRequest(betterproto2.Message):
+class UpdateSnapshotRequest(Message):
     snapshotter: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     info: "Info | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -212,8 +199,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class UpdateSnapshotResponse(betterproto2.Message):
+class UpdateSnapshotResponse(Message):
     info: "Info | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
@@ -222,8 +208,7 @@ default_message_pool.register_message(
 )
 
 
-@dataclass(eq=False, repr=False)
-class UsageRequest(betterproto2.Message):
+class UsageRequest(Message):
     snapshotter: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     key: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -232,8 +217,7 @@ class UsageRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.snapshots.v1", "UsageRequest", UsageRequest)
 
 
-@dataclass(eq=False, repr=False)
-class UsageResponse(betterproto2.Message):
+class UsageResponse(Message):
     size: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
 
     inodes: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
@@ -242,8 +226,7 @@ class UsageResponse(betterproto2.Message):
 default_message_pool.register_message("containerd.services.snapshots.v1", "UsageResponse", UsageResponse)
 
 
-@dataclass(eq=False, repr=False)
-class ViewSnapshotRequest(betterproto2.Message):
+class ViewSnapshotRequest(Message):
     snapshotter: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     key: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -258,8 +241,7 @@ class ViewSnapshotRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.snapshots.v1", "ViewSnapshotRequest", ViewSnapshotRequest)
 
 
-@dataclass(eq=False, repr=False)
-class ViewSnapshotResponse(betterproto2.Message):
+class ViewSnapshotResponse(Message):
     mounts: "list[___types__.Mount]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 

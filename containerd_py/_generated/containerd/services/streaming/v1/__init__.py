@@ -6,10 +6,10 @@ __all__ = (
 )
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import betterproto2
+from containerd_py._codec.message import Message
 from betterproto2 import grpclib as betterproto2_grpclib
 
 from .....message_pool import default_message_pool
@@ -22,8 +22,7 @@ _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
-@dataclass(eq=False, repr=False)
-class StreamInit(betterproto2.Message):
+class StreamInit(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 

@@ -31,10 +31,10 @@ __all__ = (
     "WaitResponse",
 )
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import betterproto2
+from containerd_py._codec.message import Message
 from betterproto2 import grpclib as betterproto2_grpclib
 
 from .....message_pool import default_message_pool
@@ -47,8 +47,7 @@ _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
-@dataclass(eq=False, repr=False)
-class CheckpointTaskRequest(betterproto2.Message):
+class CheckpointTaskRequest(Message):
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     parent_checkpoint: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -59,16 +58,14 @@ class CheckpointTaskRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.tasks.v1", "CheckpointTaskRequest", CheckpointTaskRequest)
 
 
-@dataclass(eq=False, repr=False)
-class CheckpointTaskResponse(betterproto2.Message):
+class CheckpointTaskResponse(Message):
     descriptors: "list[___types__.Descriptor]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("containerd.services.tasks.v1", "CheckpointTaskResponse", CheckpointTaskResponse)
 
 
-@dataclass(eq=False, repr=False)
-class CloseIoRequest(betterproto2.Message):
+class CloseIoRequest(Message):
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -79,8 +76,7 @@ class CloseIoRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.tasks.v1", "CloseIORequest", CloseIoRequest)
 
 
-@dataclass(eq=False, repr=False)
-class CreateTaskRequest(betterproto2.Message):
+class CreateTaskRequest(Message):
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     rootfs: "list[___types__.Mount]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
@@ -103,8 +99,7 @@ class CreateTaskRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.tasks.v1", "CreateTaskRequest", CreateTaskRequest)
 
 
-@dataclass(eq=False, repr=False)
-class CreateTaskResponse(betterproto2.Message):
+class CreateTaskResponse(Message):
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     pid: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
@@ -113,8 +108,7 @@ class CreateTaskResponse(betterproto2.Message):
 default_message_pool.register_message("containerd.services.tasks.v1", "CreateTaskResponse", CreateTaskResponse)
 
 
-@dataclass(eq=False, repr=False)
-class DeleteProcessRequest(betterproto2.Message):
+class DeleteProcessRequest(Message):
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -123,8 +117,7 @@ class DeleteProcessRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.tasks.v1", "DeleteProcessRequest", DeleteProcessRequest)
 
 
-@dataclass(eq=False, repr=False)
-class DeleteResponse(betterproto2.Message):
+class DeleteResponse(Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     pid: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
@@ -139,16 +132,14 @@ class DeleteResponse(betterproto2.Message):
 default_message_pool.register_message("containerd.services.tasks.v1", "DeleteResponse", DeleteResponse)
 
 
-@dataclass(eq=False, repr=False)
-class DeleteTaskRequest(betterproto2.Message):
+class DeleteTaskRequest(Message):
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.services.tasks.v1", "DeleteTaskRequest", DeleteTaskRequest)
 
 
-@dataclass(eq=False, repr=False)
-class ExecProcessRequest(betterproto2.Message):
+class ExecProcessRequest(Message):
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     stdin: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -167,16 +158,14 @@ class ExecProcessRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.tasks.v1", "ExecProcessRequest", ExecProcessRequest)
 
 
-@dataclass(eq=False, repr=False)
-class ExecProcessResponse(betterproto2.Message):
+class ExecProcessResponse(Message):
     pass
 
 
 default_message_pool.register_message("containerd.services.tasks.v1", "ExecProcessResponse", ExecProcessResponse)
 
 
-@dataclass(eq=False, repr=False)
-class GetRequest(betterproto2.Message):
+class GetRequest(Message):
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -185,16 +174,14 @@ class GetRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.tasks.v1", "GetRequest", GetRequest)
 
 
-@dataclass(eq=False, repr=False)
-class GetResponse(betterproto2.Message):
+class GetResponse(Message):
     process: "___v1__types__.Process | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("containerd.services.tasks.v1", "GetResponse", GetResponse)
 
 
-@dataclass(eq=False, repr=False)
-class KillRequest(betterproto2.Message):
+class KillRequest(Message):
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -207,64 +194,56 @@ class KillRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.tasks.v1", "KillRequest", KillRequest)
 
 
-@dataclass(eq=False, repr=False)
-class ListPidsRequest(betterproto2.Message):
+class ListPidsRequest(Message):
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.services.tasks.v1", "ListPidsRequest", ListPidsRequest)
 
 
-@dataclass(eq=False, repr=False)
-class ListPidsResponse(betterproto2.Message):
+class ListPidsResponse(Message):
     processes: "list[___v1__types__.ProcessInfo]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("containerd.services.tasks.v1", "ListPidsResponse", ListPidsResponse)
 
 
-@dataclass(eq=False, repr=False)
-class ListTasksRequest(betterproto2.Message):
+class ListTasksRequest(Message):
     filter: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.services.tasks.v1", "ListTasksRequest", ListTasksRequest)
 
 
-@dataclass(eq=False, repr=False)
-class ListTasksResponse(betterproto2.Message):
+class ListTasksResponse(Message):
     tasks: "list[___v1__types__.Process]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("containerd.services.tasks.v1", "ListTasksResponse", ListTasksResponse)
 
 
-@dataclass(eq=False, repr=False)
-class MetricsRequest(betterproto2.Message):
+class MetricsRequest(Message):
     filters: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
 
 
 default_message_pool.register_message("containerd.services.tasks.v1", "MetricsRequest", MetricsRequest)
 
 
-@dataclass(eq=False, repr=False)
-class MetricsResponse(betterproto2.Message):
+class MetricsResponse(Message):
     metrics: "list[___types__.Metric]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("containerd.services.tasks.v1", "MetricsResponse", MetricsResponse)
 
 
-@dataclass(eq=False, repr=False)
-class PauseTaskRequest(betterproto2.Message):
+class PauseTaskRequest(Message):
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.services.tasks.v1", "PauseTaskRequest", PauseTaskRequest)
 
 
-@dataclass(eq=False, repr=False)
-class ResizePtyRequest(betterproto2.Message):
+class ResizePtyRequest(Message):
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -277,16 +256,14 @@ class ResizePtyRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.tasks.v1", "ResizePtyRequest", ResizePtyRequest)
 
 
-@dataclass(eq=False, repr=False)
-class ResumeTaskRequest(betterproto2.Message):
+class ResumeTaskRequest(Message):
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.services.tasks.v1", "ResumeTaskRequest", ResumeTaskRequest)
 
 
-@dataclass(eq=False, repr=False)
-class StartRequest(betterproto2.Message):
+class StartRequest(Message):
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -295,16 +272,14 @@ class StartRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.tasks.v1", "StartRequest", StartRequest)
 
 
-@dataclass(eq=False, repr=False)
-class StartResponse(betterproto2.Message):
+class StartResponse(Message):
     pid: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
 
 
 default_message_pool.register_message("containerd.services.tasks.v1", "StartResponse", StartResponse)
 
 
-@dataclass(eq=False, repr=False)
-class UpdateTaskRequest(betterproto2.Message):
+class UpdateTaskRequest(Message):
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     resources: "____google__protobuf__.Any | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -317,8 +292,7 @@ class UpdateTaskRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.tasks.v1", "UpdateTaskRequest", UpdateTaskRequest)
 
 
-@dataclass(eq=False, repr=False)
-class WaitRequest(betterproto2.Message):
+class WaitRequest(Message):
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -327,8 +301,7 @@ class WaitRequest(betterproto2.Message):
 default_message_pool.register_message("containerd.services.tasks.v1", "WaitRequest", WaitRequest)
 
 
-@dataclass(eq=False, repr=False)
-class WaitResponse(betterproto2.Message):
+class WaitResponse(Message):
     exit_status: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
 
     exited_at: "____google__protobuf__.Timestamp | None" = betterproto2.field(

@@ -6,10 +6,10 @@ __all__ = (
     "TransferStub",
 )
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import betterproto2
+from containerd_py._codec.message import Message
 from betterproto2 import grpclib as betterproto2_grpclib
 
 from .....message_pool import default_message_pool
@@ -22,16 +22,14 @@ _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
-@dataclass(eq=False, repr=False)
-class TransferOptions(betterproto2.Message):
+class TransferOptions(Message):
     progress_stream: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("containerd.services.transfer.v1", "TransferOptions", TransferOptions)
 
 
-@dataclass(eq=False, repr=False)
-class TransferRequest(betterproto2.Message):
+class TransferRequest(Message):
     source: "____google__protobuf__.Any | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     destination: "____google__protobuf__.Any | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)

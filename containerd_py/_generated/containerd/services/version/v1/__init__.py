@@ -5,10 +5,10 @@ __all__ = (
     "VersionStub",
 )
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import betterproto2
+from containerd_py._codec.message import Message
 from betterproto2 import grpclib as betterproto2_grpclib
 
 from .....message_pool import default_message_pool
@@ -21,8 +21,7 @@ _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
-@dataclass(eq=False, repr=False)
-class VersionResponse(betterproto2.Message):
+class VersionResponse(Message):
     version: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     revision: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)

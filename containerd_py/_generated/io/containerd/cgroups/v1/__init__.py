@@ -18,9 +18,9 @@ __all__ = (
     "Throttle",
 )
 
-from dataclasses import dataclass
 
 import betterproto2
+from containerd_py._codec.message import Message
 
 from .....message_pool import default_message_pool
 
@@ -28,8 +28,7 @@ _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
-@dataclass(eq=False, repr=False)
-class BlkIoEntry(betterproto2.Message):
+class BlkIoEntry(Message):
     op: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     device: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -44,8 +43,7 @@ class BlkIoEntry(betterproto2.Message):
 default_message_pool.register_message("io.containerd.cgroups.v1", "BlkIOEntry", BlkIoEntry)
 
 
-@dataclass(eq=False, repr=False)
-class BlkIoStat(betterproto2.Message):
+class BlkIoStat(Message):
     io_service_bytes_recursive: "list[BlkIoEntry]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
     io_serviced_recursive: "list[BlkIoEntry]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
@@ -66,8 +64,7 @@ class BlkIoStat(betterproto2.Message):
 default_message_pool.register_message("io.containerd.cgroups.v1", "BlkIOStat", BlkIoStat)
 
 
-@dataclass(eq=False, repr=False)
-class CgroupStats(betterproto2.Message):
+class CgroupStats(Message):
     nr_sleeping: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     nr_running: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -82,8 +79,7 @@ class CgroupStats(betterproto2.Message):
 default_message_pool.register_message("io.containerd.cgroups.v1", "CgroupStats", CgroupStats)
 
 
-@dataclass(eq=False, repr=False)
-class CpuStat(betterproto2.Message):
+class CpuStat(Message):
     usage: "CpuUsage | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     throttling: "Throttle | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -92,8 +88,7 @@ class CpuStat(betterproto2.Message):
 default_message_pool.register_message("io.containerd.cgroups.v1", "CPUStat", CpuStat)
 
 
-@dataclass(eq=False, repr=False)
-class CpuUsage(betterproto2.Message):
+class CpuUsage(Message):
     total: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     kernel: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -106,8 +101,7 @@ class CpuUsage(betterproto2.Message):
 default_message_pool.register_message("io.containerd.cgroups.v1", "CPUUsage", CpuUsage)
 
 
-@dataclass(eq=False, repr=False)
-class HugetlbStat(betterproto2.Message):
+class HugetlbStat(Message):
     usage: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     max: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -120,8 +114,7 @@ class HugetlbStat(betterproto2.Message):
 default_message_pool.register_message("io.containerd.cgroups.v1", "HugetlbStat", HugetlbStat)
 
 
-@dataclass(eq=False, repr=False)
-class MemoryEntry(betterproto2.Message):
+class MemoryEntry(Message):
     limit: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     usage: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -134,8 +127,7 @@ class MemoryEntry(betterproto2.Message):
 default_message_pool.register_message("io.containerd.cgroups.v1", "MemoryEntry", MemoryEntry)
 
 
-@dataclass(eq=False, repr=False)
-class MemoryOomControl(betterproto2.Message):
+class MemoryOomControl(Message):
     oom_kill_disable: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     under_oom: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -146,8 +138,7 @@ class MemoryOomControl(betterproto2.Message):
 default_message_pool.register_message("io.containerd.cgroups.v1", "MemoryOomControl", MemoryOomControl)
 
 
-@dataclass(eq=False, repr=False)
-class MemoryStat(betterproto2.Message):
+class MemoryStat(Message):
     cache: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     rss: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -224,8 +215,7 @@ class MemoryStat(betterproto2.Message):
 default_message_pool.register_message("io.containerd.cgroups.v1", "MemoryStat", MemoryStat)
 
 
-@dataclass(eq=False, repr=False)
-class Metrics(betterproto2.Message):
+class Metrics(Message):
     hugetlb: "list[HugetlbStat]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
     pids: "PidsStat | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -248,8 +238,7 @@ class Metrics(betterproto2.Message):
 default_message_pool.register_message("io.containerd.cgroups.v1", "Metrics", Metrics)
 
 
-@dataclass(eq=False, repr=False)
-class NetworkStat(betterproto2.Message):
+class NetworkStat(Message):
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     rx_bytes: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -272,8 +261,7 @@ class NetworkStat(betterproto2.Message):
 default_message_pool.register_message("io.containerd.cgroups.v1", "NetworkStat", NetworkStat)
 
 
-@dataclass(eq=False, repr=False)
-class PidsStat(betterproto2.Message):
+class PidsStat(Message):
     current: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     limit: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -282,8 +270,7 @@ class PidsStat(betterproto2.Message):
 default_message_pool.register_message("io.containerd.cgroups.v1", "PidsStat", PidsStat)
 
 
-@dataclass(eq=False, repr=False)
-class RdmaEntry(betterproto2.Message):
+class RdmaEntry(Message):
     device: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     hca_handles: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
@@ -294,8 +281,7 @@ class RdmaEntry(betterproto2.Message):
 default_message_pool.register_message("io.containerd.cgroups.v1", "RdmaEntry", RdmaEntry)
 
 
-@dataclass(eq=False, repr=False)
-class RdmaStat(betterproto2.Message):
+class RdmaStat(Message):
     current: "list[RdmaEntry]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
     limit: "list[RdmaEntry]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
@@ -304,8 +290,7 @@ class RdmaStat(betterproto2.Message):
 default_message_pool.register_message("io.containerd.cgroups.v1", "RdmaStat", RdmaStat)
 
 
-@dataclass(eq=False, repr=False)
-class Throttle(betterproto2.Message):
+class Throttle(Message):
     periods: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     throttled_periods: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)

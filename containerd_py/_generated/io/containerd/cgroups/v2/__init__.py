@@ -15,9 +15,9 @@ __all__ = (
     "RdmaStat",
 )
 
-from dataclasses import dataclass
 
 import betterproto2
+from containerd_py._codec.message import Message
 
 from .....message_pool import default_message_pool
 
@@ -25,8 +25,7 @@ _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
-@dataclass(eq=False, repr=False)
-class CpuStat(betterproto2.Message):
+class CpuStat(Message):
     usage_usec: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     user_usec: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -45,8 +44,7 @@ class CpuStat(betterproto2.Message):
 default_message_pool.register_message("io.containerd.cgroups.v2", "CPUStat", CpuStat)
 
 
-@dataclass(eq=False, repr=False)
-class HugeTlbStat(betterproto2.Message):
+class HugeTlbStat(Message):
     current: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     max: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -57,8 +55,7 @@ class HugeTlbStat(betterproto2.Message):
 default_message_pool.register_message("io.containerd.cgroups.v2", "HugeTlbStat", HugeTlbStat)
 
 
-@dataclass(eq=False, repr=False)
-class IoEntry(betterproto2.Message):
+class IoEntry(Message):
     major: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     minor: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -75,8 +72,7 @@ class IoEntry(betterproto2.Message):
 default_message_pool.register_message("io.containerd.cgroups.v2", "IOEntry", IoEntry)
 
 
-@dataclass(eq=False, repr=False)
-class IoStat(betterproto2.Message):
+class IoStat(Message):
     usage: "list[IoEntry]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
     psi: "PsiStats | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -85,8 +81,7 @@ class IoStat(betterproto2.Message):
 default_message_pool.register_message("io.containerd.cgroups.v2", "IOStat", IoStat)
 
 
-@dataclass(eq=False, repr=False)
-class MemoryEvents(betterproto2.Message):
+class MemoryEvents(Message):
     low: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     high: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -101,8 +96,7 @@ class MemoryEvents(betterproto2.Message):
 default_message_pool.register_message("io.containerd.cgroups.v2", "MemoryEvents", MemoryEvents)
 
 
-@dataclass(eq=False, repr=False)
-class MemoryStat(betterproto2.Message):
+class MemoryStat(Message):
     anon: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     file: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -183,8 +177,7 @@ class MemoryStat(betterproto2.Message):
 default_message_pool.register_message("io.containerd.cgroups.v2", "MemoryStat", MemoryStat)
 
 
-@dataclass(eq=False, repr=False)
-class Metrics(betterproto2.Message):
+class Metrics(Message):
     pids: "PidsStat | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     cpu: "CpuStat | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -203,8 +196,7 @@ class Metrics(betterproto2.Message):
 default_message_pool.register_message("io.containerd.cgroups.v2", "Metrics", Metrics)
 
 
-@dataclass(eq=False, repr=False)
-class PidsStat(betterproto2.Message):
+class PidsStat(Message):
     current: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     limit: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -213,8 +205,7 @@ class PidsStat(betterproto2.Message):
 default_message_pool.register_message("io.containerd.cgroups.v2", "PidsStat", PidsStat)
 
 
-@dataclass(eq=False, repr=False)
-class PsiData(betterproto2.Message):
+class PsiData(Message):
     avg10: "float" = betterproto2.field(1, betterproto2.TYPE_DOUBLE)
 
     avg60: "float" = betterproto2.field(2, betterproto2.TYPE_DOUBLE)
@@ -227,8 +218,7 @@ class PsiData(betterproto2.Message):
 default_message_pool.register_message("io.containerd.cgroups.v2", "PSIData", PsiData)
 
 
-@dataclass(eq=False, repr=False)
-class PsiStats(betterproto2.Message):
+class PsiStats(Message):
     some: "PsiData | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     full: "PsiData | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -237,8 +227,7 @@ class PsiStats(betterproto2.Message):
 default_message_pool.register_message("io.containerd.cgroups.v2", "PSIStats", PsiStats)
 
 
-@dataclass(eq=False, repr=False)
-class RdmaEntry(betterproto2.Message):
+class RdmaEntry(Message):
     device: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     hca_handles: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
@@ -249,8 +238,7 @@ class RdmaEntry(betterproto2.Message):
 default_message_pool.register_message("io.containerd.cgroups.v2", "RdmaEntry", RdmaEntry)
 
 
-@dataclass(eq=False, repr=False)
-class RdmaStat(betterproto2.Message):
+class RdmaStat(Message):
     current: "list[RdmaEntry]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
     limit: "list[RdmaEntry]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)

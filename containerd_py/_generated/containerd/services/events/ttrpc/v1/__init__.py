@@ -2,10 +2,10 @@
 
 __all__ = ("EventsStub", "ForwardRequest")
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import betterproto2
+from containerd_py._codec.message import Message
 from betterproto2 import grpclib as betterproto2_grpclib
 
 from ......message_pool import default_message_pool
@@ -18,8 +18,7 @@ _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
-@dataclass(eq=False, repr=False)
-class ForwardRequest(betterproto2.Message):
+class ForwardRequest(Message):
     envelope: "____types__.Envelope | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 

@@ -1,0 +1,210 @@
+"""The protobuf wire format, as far as generated encoders and decoders do not spell it out themselves.
+
+Whatever Google's own decoder takes for a message is one, with the same values, and the rest is refused. A position past
+the end is an IndexError here, which `Message.merge` turns into a DecodeError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+
+SIZES: Final = tuple(bytes([size]) for size in range(128))  # the lengths that are one byte
+_NESTING_LIMIT: Final = 100  # groups within groups, as in Google's decoder
+_LONGEST_TAG: Final = 2**32 - 1
+_LONGEST_FIELD: Final = 2**31 - 1  # bytes
+_KEY, _VALUE = 0x0A, 0x12  # tags of a map's entry
+_VARINT, _FIXED64, _LENGTH, _GROUP, _GROUP_END, _FIXED32 = range(6)
+
+
+class DecodeError(ValueError):
+    """Bytes that are no such message."""
+
+
+# ── decoding ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def varint(data: bytes, at: int) -> tuple[int, int]:
+    """Return the number at a position, 64 bits without a sign, and the position after it."""
+    byte = data[at]
+    if byte < 0x80:
+        return byte, at + 1
+    value = byte & 0x7F
+    byte = data[at + 1]
+    if byte < 0x80:
+        return value | byte << 7, at + 2
+    value |= (byte & 0x7F) << 7
+    byte = data[at + 2]
+    if byte < 0x80:
+        return value | byte << 14, at + 3
+    value |= (byte & 0x7F) << 14
+    byte = data[at + 3]
+    if byte < 0x80:
+        return value | byte << 21, at + 4
+    value |= (byte & 0x7F) << 21
+    byte = data[at + 4]
+    if byte < 0x80:
+        return value | byte << 28, at + 5
+    value |= (byte & 0x7F) << 28
+    at += 5
+    for shift in (35, 42, 49, 56, 63):
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            if value >= 1 << 64:
+                break
+            return value, at
+    raise DecodeError("a number has more than 64 bits")
+
+
+def signed(value: int) -> int:
+    """Return what 64 bits mean as a number with a sign."""
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def signed32(value: int) -> int:
+    """Return what the lower 32 bits mean as a number with a sign."""
+    return ((value + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+
+
+def long_tag(data: bytes, at: int) -> tuple[int, int]:
+    """Return the tag at a position that has more than one byte, and the position after it."""
+    tag, after = varint(data, at)
+    if tag > _LONGEST_TAG or after - at > 5:
+        raise DecodeError("a field's number is out of range")
+    return tag, after
+
+
+def end_of(data: bytes, at: int, limit: int) -> tuple[int, int]:
+    """Return where a field's content begins whose length stands at a position, and where it ends."""
+    size, begin = varint(data, at)
+    end = begin + size
+    if end > limit or size > _LONGEST_FIELD:
+        raise IndexError
+    return begin, end
+
+
+def skip(data: bytes, tag: int, at: int, limit: int, depth: int = 0) -> int:
+    """Return the position after a field nobody knows, whose content begins at `at`."""
+    number, kind = tag >> 3, tag & 7
+    if number == 0:
+        raise DecodeError("a field has the number 0")
+    if kind == _VARINT:
+        return varint(data, at)[1]
+    if kind == _LENGTH:
+        return end_of(data, at, limit)[1]
+    if kind == _GROUP and depth < _NESTING_LIMIT:
+        return _skip_group(data, number, at, limit, depth + 1)
+    if kind not in (_FIXED64, _FIXED32):
+        raise DecodeError("a field is of no known kind")
+    return at + (8 if kind == _FIXED64 else 4)  # where that is past the end, the message's decoder finds out
+
+
+def _skip_group(data: bytes, number: int, at: int, limit: int, depth: int) -> int:
+    while True:
+        tag, at = long_tag(data, at)
+        if tag == number << 3 | _GROUP_END:
+            return at
+        at = skip(data, tag, at, limit, depth)
+
+
+def text_entry(data: bytes, at: int, limit: int, entries: dict[str, str]) -> None:
+    """Read one entry of a map from text to text."""
+    # Nearly all of them are a key and a value of less than 128 bytes each, and nothing else.
+    if limit - at > 3 and data[at] == _KEY and (begin := at + 4 + data[at + 1]) <= limit:
+        size = data[begin - 1]
+        if data[begin - 2] == _VALUE and data[at + 1] < 0x80 and size < 0x80 and begin + size == limit:
+            entries[data[at + 2 : begin - 2].decode()] = data[begin:limit].decode()
+            return
+    key = value = ""
+    while at < limit:
+        tag, at = long_tag(data, at)
+        if tag in (_KEY, _VALUE):
+            begin, at = end_of(data, at, limit)
+            text = data[begin:at].decode()
+            if tag == _KEY:
+                key = text
+            else:
+                value = text
+        else:
+            at = skip(data, tag, at, limit)
+    if at > limit:
+        raise IndexError
+    entries[key] = value
+
+
+def message_entry(data: bytes, at: int, limit: int, entries: dict[str, T], decode: Callable[..., T]) -> None:
+    """Read one entry of a map from text to messages."""
+    key = ""
+    value: T | None = None
+    while at < limit:
+        tag, at = long_tag(data, at)
+        if tag in (_KEY, _VALUE):
+            begin, at = end_of(data, at, limit)
+            if tag == _KEY:
+                key = data[begin:at].decode()
+            else:
+                value = decode(data, begin, at, value)
+        else:
+            at = skip(data, tag, at, limit)
+    if at > limit:
+        raise IndexError
+    entries[key] = decode(b"", 0, 0) if value is None else value
+
+
+def packed(data: bytes, at: int, end: int, values: list[int]) -> None:
+    """Read the numbers between two positions."""
+    while at < end:
+        value, at = varint(data, at)
+        values.append(value)
+    if at > end:
+        raise IndexError
+
+
+# ── encoding ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def unsigned_varint(value: int) -> bytes:
+    """Return the bytes of a number that has no sign and at most 64 bits."""
+    if value < 0x80:
+        return SIZES[value]
+    made = bytearray()
+    while value >= 0x80:
+        made.append(value & 0x7F | 0x80)
+        value >>= 7
+    made.append(value)
+    return bytes(made)
+
+
+def int32(value: int) -> bytes:
+    """Return the bytes of an int32 or an enum's value."""
+    return _checked(value, -(1 << 31), 1 << 31)
+
+
+def int64(value: int) -> bytes:
+    """Return the bytes of an int64."""
+    return _checked(value, -(1 << 63), 1 << 63)
+
+
+def uint32(value: int) -> bytes:
+    """Return the bytes of a uint32."""
+    return _checked(value, 0, 1 << 32)
+
+
+def uint64(value: int) -> bytes:
+    """Return the bytes of a uint64."""
+    return _checked(value, 0, 1 << 64)
+
+
+def _checked(value: int, lowest: int, limit: int) -> bytes:
+    if not lowest <= value < limit:
+        raise ValueError(f"{value} is not from {lowest} to {limit - 1}")
+    return unsigned_varint(value if value >= 0 else value + (1 << 64))
+
+
+def sized(data: bytes) -> bytes:
+    """Return bytes with their length before them."""
+    return unsigned_varint(len(data)) + data
