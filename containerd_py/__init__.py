@@ -38,11 +38,13 @@ from containerd_py.errors import (
     AlreadyExistsError,
     ArchiveError,
     CancelledByDaemonError,
+    CheckpointError,
     CleanupError,
     ClientClosedError,
     ConflictError,
     ConnectionLostError,
     ContainerdError,
+    CriuNotFoundError,
     DaemonConnectError,
     DaemonNotListeningError,
     DaemonNotRespondingError,
@@ -141,6 +143,7 @@ from containerd_py.services.introspection import Plugin, PluginInfo, ServerInfo
 from containerd_py.services.leases import Lease, LeaseResource
 from containerd_py.services.metrics import CpuMetrics, IoMetrics, MemoryMetrics, Metrics, PidsMetrics
 from containerd_py.services.namespaces import Namespace
+from containerd_py.services.runc import RuncOptions, ShimOptions
 from containerd_py.services.snapshots import SnapshotInfo, SnapshotKind, Usage
 from containerd_py.services.tasks import ExitStatus, ProcessInfo, ProcessStatus, TaskState
 from containerd_py.services.version import Version
@@ -157,6 +160,7 @@ __all__ = [
     "ArchiveError",
     "ArchiveLimits",
     "CancelledByDaemonError",
+    "CheckpointError",
     "Cleanup",
     "CleanupError",
     "CleanupReport",
@@ -178,6 +182,7 @@ __all__ = [
     "ContentInfo",
     "CpuMetrics",
     "Credential",
+    "CriuNotFoundError",
     "Daemon",
     "DaemonConnectError",
     "DaemonNotListeningError",
@@ -265,6 +270,7 @@ __all__ = [
     "Repository",
     "ResourceExhaustedError",
     "RunLayer",
+    "RuncOptions",
     "Runtime",
     "SandboxCreate",
     "SandboxExit",
@@ -272,6 +278,7 @@ __all__ = [
     "Secret",
     "ServerInfo",
     "Services",
+    "ShimOptions",
     "SizeMismatchError",
     "SnapshotCommit",
     "SnapshotInfo",

@@ -9,6 +9,7 @@ from typing import Final
 import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream
 
+from containerd_py._flows.criu_errors import raise_explained
 from containerd_py._flows.exits import ExitWatch, wait_for_exit, watch_exit
 from containerd_py._flows.undoing import settled
 from containerd_py.cio.config import NULL_IO, IOConfig
@@ -70,14 +71,16 @@ class Process:
 
         Raises:
             ContainerdError: The runtime could not start it; the message has the runtime's words.
+            CheckpointError: It could not be brought back from a checkpoint.
         """
         watch = await watch_exit(self._services, self._container_id, self._exec_id)
         try:
             self._pid = await settled(lambda: self._services.tasks.start(self._container_id, exec_id=self._exec_id))
-        except BaseException:
+        except BaseException as error:
             watch.abandon()
             if self._io.lent is not None:
                 self._io.lent.abandon()
+            await raise_explained(error, f"start of {self!r}")
             raise
         self._watch = watch
         if self._io.lent is not None:
@@ -160,8 +163,10 @@ class Process:
             return
         try:
             await self.kill(signals.SIGKILL, all=not self._exec_id)
-        except NotFoundError:
-            pass  # it has ended by itself, or never was: the wait tells
+        except NotFoundError:  # it has ended by itself, or never was: the wait tells
+            with suppress(NotFoundError):
+                if (await self.status()).state is TaskState.CREATED:
+                    return  # waits for its restore from a checkpoint, which nobody started or which failed
         except FailedPreconditionError:
             return  # created and never started: deleting is enough
         with anyio.move_on_after(KILL_BOUND):

@@ -6,16 +6,19 @@ import signal as signals
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
+from containerd_py._flows.checkpoint import checkpoint, checkpoint_name, dump_task
 from containerd_py._flows.exec_process import create_exec, load_exec, open_exec, run_exec
 from containerd_py._flows.process_table import TopEntry, process_table
 from containerd_py._flows.results import CompletedProcess, Input
-from containerd_py._flows.specs import resources_to_value
+from containerd_py._flows.specs import resources_to_value, spec_of
 from containerd_py._flows.stats import StatsStream, open_stats, sample_metrics
 from containerd_py._flows.stop import DEFAULT_GRACE, stop
 from containerd_py.cio.config import NULL_IO, IOConfig
-from containerd_py.oci.runtime_spec import Resources
+from containerd_py.image import Image
+from containerd_py.oci.runtime_spec import Resources, Spec
 from containerd_py.process import Process
 from containerd_py.services.metrics import Metrics
+from containerd_py.services.runc import CheckpointOptions
 from containerd_py.services.tasks import ExitStatus, ProcessInfo
 from containerd_py.types import NO_LABELS
 
@@ -30,6 +33,10 @@ class Task(Process):
     async def resume(self) -> None:
         """Let its processes go on (Tasks.Resume)."""
         await self._services.tasks.resume(self._container_id)
+
+    async def spec(self) -> Spec:
+        """Return its container's OCI runtime spec: what it runs with, unless that was changed since."""
+        return spec_of(await self._services.containers.get(self._container_id))
 
     async def pids(self) -> list[ProcessInfo]:
         """Return all processes in the container (Tasks.ListPids)."""
@@ -68,6 +75,71 @@ class Task(Process):
         """Change its resource limits while it runs (Tasks.Update); the container's spec keeps the old ones."""
         value = resources_to_value(resources)
         await self._services.tasks.update(self._container_id, resources=value, annotations=annotations)
+
+    async def checkpoint(
+        self,
+        ref: str | None = None,
+        *,
+        exit: bool = False,  # noqa: A002
+        open_tcp: bool = False,
+        external_unix_sockets: bool = False,
+        shell_job: bool = False,
+        file_locks: bool = True,
+        empty_namespaces: Sequence[str] = (),
+        cgroups_mode: str = "",
+        work_path: str = "",
+    ) -> Image:
+        """Save what it does, with its file system and image, as an image that `restore_container` takes; needs criu.
+
+        The same as `Container.checkpoint`, with a name made up where `ref` is not given.
+        """
+        options = CheckpointOptions(
+            exit=exit,
+            open_tcp=open_tcp,
+            external_unix_sockets=external_unix_sockets,
+            shell_job=shell_job,
+            file_locks=file_locks,
+            empty_namespaces=tuple(empty_namespaces),
+            cgroups_mode=cgroups_mode,
+            work_path=work_path,
+        )
+        name = checkpoint_name(self._container_id) if ref is None else ref
+        return await checkpoint(self._services, self._container_id, name, options=options)
+
+    async def checkpoint_to(
+        self,
+        image_path: str,
+        *,
+        exit: bool = False,  # noqa: A002
+        open_tcp: bool = False,
+        external_unix_sockets: bool = False,
+        shell_job: bool = False,
+        file_locks: bool = True,
+        empty_namespaces: Sequence[str] = (),
+        cgroups_mode: str = "",
+        work_path: str = "",
+    ) -> None:
+        """Save what it does into a folder of criu's files on the daemon's host, to be given to `create_task`.
+
+        The options are those of `Container.checkpoint`. The file system is not in it.
+
+        Raises:
+            CriuNotFoundError: The daemon's host has no criu.
+            CheckpointError: criu could not do it.
+            FailedPreconditionError: It does not run.
+        """
+        options = CheckpointOptions(
+            exit=exit,
+            open_tcp=open_tcp,
+            external_unix_sockets=external_unix_sockets,
+            shell_job=shell_job,
+            file_locks=file_locks,
+            empty_namespaces=tuple(empty_namespaces),
+            cgroups_mode=cgroups_mode,
+            image_path=image_path,
+            work_path=work_path,
+        )
+        await dump_task(self._services, self._container_id, options=options)
 
     async def stop(self, *, signal: int | str | None = None, grace: float = DEFAULT_GRACE) -> ExitStatus:
         """Stop and delete it, and return how it ended.

@@ -16,6 +16,8 @@ RUNTIME_PROCESS: Final = "types.containerd.io/opencontainers/runtime-spec/1/Proc
 RUNTIME_RESOURCES: Final = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources"
 RUNTIME_FEATURES: Final = "types.containerd.io/opencontainers/runtime-spec/1/features/Features"
 RUNC_OPTIONS: Final = "containerd.runc.v1.Options"
+RUNC_CHECKPOINT_OPTIONS: Final = "containerd.runc.v1.CheckpointOptions"
+SHIM_OPTIONS: Final = "runtimeoptions.v1.Options"
 
 
 @attrs.frozen(kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -24,6 +25,7 @@ from containerd_py.types import Platform
 
 LINES = ("1.6", "1.7", "2.1")
 DAEMONS = Path(__file__).parents[1] / ".cache" / "daemons"
+CRIU = Path(__file__).parents[1] / ".cache" / "criu" / "bin"  # its folder comes with `.ci/provision.py tests`
 LOG_LINES = 40  # of the daemon's log, shown with a failure
 
 
@@ -119,9 +121,10 @@ def daemon(
     containerd_portal: BlockingPortal,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Daemon]:
-    """Lend a private daemon of the line, shared by all tests on that line. It trusts `tls_registry`."""
+    """Lend a private daemon of the line, shared by all tests on that line. It trusts `tls_registry` and has criu."""
     log_path = tmp_path_factory.mktemp(f"containerd-{daemon_line}") / "log"
-    env = {"SSL_CERT_FILE": str(tls_files.ca)}
+    folders = [str(daemon_bin), str(CRIU), *os.get_exec_path(), "/usr/sbin", "/sbin"]
+    env = {"SSL_CERT_FILE": str(tls_files.ca), "PATH": os.pathsep.join(folders)}
     opening = open_daemon(containerd=daemon_bin / "containerd", log_path=log_path, env=env)
     with containerd_portal.wrap_async_context_manager(opening) as daemon:
         yield daemon

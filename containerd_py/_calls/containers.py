@@ -9,15 +9,18 @@ from typing import Unpack
 from containerd_py._calls.calls import Calls
 from containerd_py._flows.create_container import ContainerOptions, Env, Network, create_container
 from containerd_py._flows.ensure_image import Policy, ensure_image
+from containerd_py._flows.name_store import holder_of_name
 from containerd_py._flows.restore_container import restore_container
 from containerd_py._flows.results import CompletedProcess, Input
 from containerd_py._flows.run_task import open_run, run
+from containerd_py._flows.state_directory import remove_leftover_directories
 from containerd_py.container import Container
 from containerd_py.image import Image
 from containerd_py.oci import runtime_spec
 from containerd_py.oci.spec_options import SpecOption
 from containerd_py.remotes.registry import Registry
 from containerd_py.services.containers import Runtime
+from containerd_py.services.runc import RuncOptions
 from containerd_py.task import Task
 from containerd_py.types import NO_LABELS, Mount
 from containerd_py.typeurl import TypedValue
@@ -40,7 +43,7 @@ class ContainerCalls(Calls):
         spec_options: Sequence[SpecOption] = (),
         snapshotter: str | None = None,
         read_only: bool = False,
-        runtime: str | Runtime | None = None,
+        runtime: str | Runtime | RuncOptions | None = None,
         labels: Mapping[str, str] | None = None,
         extensions: Mapping[str, TypedValue] | None = None,
         network: Network | None = None,
@@ -91,6 +94,14 @@ class ContainerCalls(Calls):
         """
         return Container(self._services, (await self._services.containers.get(id)).id)
 
+    async def load_container_named(self, name: str) -> Container:
+        """Return the container of a name, whoever gave it, nerdctl included.
+
+        Raises:
+            NotFoundError: There is none of that name.
+        """
+        return Container(self._services, await holder_of_name(self._services, name))
+
     async def list_containers(self, filters: Iterable[str] = ()) -> list[Container]:
         """Return the containers that match any of the filters, all without one."""
         return [Container(self._services, record.id) for record in await self._services.containers.list(filters)]
@@ -115,7 +126,18 @@ class ContainerCalls(Calls):
             AlreadyExistsError: The ID is taken.
             InvalidArgumentError: The image is no checkpoint of a container.
         """
-        return await restore_container(self.services, id, checkpoint, rw=rw, spec_options=spec_options, labels=labels)
+        return await restore_container(self._services, id, checkpoint, rw=rw, spec_options=spec_options, labels=labels)
+
+    async def cleanup_state_directories(self) -> list[str]:
+        """Remove directories that programs which were killed have left for containers, and return those's IDs.
+
+        What a container needs, or one that is being made by now, stays, and so does what nerdctl has made.
+
+        Raises:
+            FailedPreconditionError: Something is mounted in one.
+            OSError: This user may not remove one.
+        """
+        return await remove_leftover_directories(self._services)
 
     async def run(
         self,

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import nullcontext
 from datetime import UTC, datetime
-from functools import partial
 
 from containerd_py._flows.assembling import Base, base_of, write_image
 from containerd_py._flows.defaults import default_platform
 from containerd_py._flows.layer_diffs import diff_snapshot
 from containerd_py._flows.leasing import hold_lease
 from containerd_py._flows.parent_image import find_parent
+from containerd_py._flows.pausing import paused
 from containerd_py._flows.publishing import new_name, publish
 from containerd_py._flows.specs import spec_of
-from containerd_py._flows.undoing import settled, undoing
+from containerd_py._flows.undoing import undoing
 from containerd_py._flows.unpack import unpack_image
 from containerd_py.container import Container
-from containerd_py.errors import ContainerdError, FailedPreconditionError, NotFoundError
+from containerd_py.errors import FailedPreconditionError
 from containerd_py.image import Image
 from containerd_py.oci.config_changes import NO_CHANGES, ConfigChanges
 from containerd_py.oci.image_spec import History
@@ -25,7 +24,6 @@ from containerd_py.oci.media_type_families import Compression, check_compression
 from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainerRecord
 from containerd_py.services.images import ImageRecord
-from containerd_py.services.tasks import TaskState
 from containerd_py.types import Timestamp
 
 
@@ -73,31 +71,3 @@ async def _parent(leased: Services, record: ContainerRecord) -> Base:
 
 def _command(record: ContainerRecord) -> str:
     return "" if record.spec is None else " ".join(spec_of(record).get("process", {}).get("args", ()))
-
-
-@asynccontextmanager
-async def paused(services: Services, container_id: str) -> AsyncIterator[None]:
-    """Freeze a container's task while the block runs, if it has one that runs; it goes on afterwards in any case."""
-    tasks = services.in_scope().tasks
-
-    async def state() -> TaskState | None:
-        try:
-            return (await tasks.get(container_id)).state
-        except NotFoundError:
-            return None
-
-    async def resume() -> None:
-        if await state() is TaskState.PAUSED:
-            await tasks.resume(container_id)
-
-    if await state() is not TaskState.RUNNING:
-        yield
-        return
-    async with undoing(services.connection) as undo:
-        undo.push(f"resuming container {container_id}", resume)
-        try:
-            await settled(partial(tasks.pause, container_id))
-        except ContainerdError:
-            if await state() is TaskState.RUNNING:
-                raise  # else it has ended meanwhile
-        yield

@@ -48,6 +48,7 @@ from containerd_py.oci.spec_options import (
 )
 from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainerRecord, Runtime
+from containerd_py.services.runc import RuncOptions
 from containerd_py.types import Mount
 from containerd_py.typeurl import TypedValue
 
@@ -68,7 +69,7 @@ class ContainerOptions(TypedDict, total=False):
     spec_options: Sequence[SpecOption]
     snapshotter: str | None
     read_only: bool
-    runtime: str | Runtime | None
+    runtime: str | Runtime | RuncOptions | None
     labels: Mapping[str, str] | None
     extensions: Mapping[str, TypedValue] | None
     network: Network | None
@@ -98,7 +99,7 @@ async def create_container(
     spec_options: Sequence[SpecOption] = (),
     snapshotter: str | None = None,
     read_only: bool = False,
-    runtime: str | Runtime | None = None,
+    runtime: str | Runtime | RuncOptions | None = None,
     labels: Mapping[str, str] | None = None,
     extensions: Mapping[str, TypedValue] | None = None,
     network: Network | None = None,
@@ -177,9 +178,11 @@ def _default_spec(namespace: str, container_id: str) -> runtime_spec.Spec:
     return with_default_seccomp()(spec) if supports_seccomp() else spec  # runc refuses what the kernel has not
 
 
-async def _runtime(services: Services, runtime: str | Runtime | None) -> Runtime:
+async def _runtime(services: Services, runtime: str | Runtime | RuncOptions | None) -> Runtime:
     if isinstance(runtime, Runtime):
         return runtime
+    if isinstance(runtime, RuncOptions):
+        return Runtime(name=RUNC, options=runtime)
     if runtime is not None:
         return Runtime(name=runtime)
     try:

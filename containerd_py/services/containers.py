@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from functools import cached_property
 from types import MappingProxyType
 from typing import Final
@@ -26,6 +27,7 @@ from containerd_py._transport.scope import check_identifier
 from containerd_py.errors import ConnectionLostError, UnimplementedError
 from containerd_py.filters import checked_filters
 from containerd_py.labels import check_labels
+from containerd_py.services.runc import options_value
 from containerd_py.services.wire import any_from_wire, any_to_wire, mask_to_wire, required, time_from_wire
 from containerd_py.types import NO_LABELS, Timestamp, frozen_map
 from containerd_py.typeurl import TypedValue
@@ -39,10 +41,14 @@ def _frozen_extensions(items: Mapping[str, TypedValue]) -> Mapping[str, TypedVal
 
 @attrs.frozen(kw_only=True)
 class Runtime:
-    """The runtime that runs a container, and options of its own."""
+    """The runtime that runs a container, and options of its own: `RuncOptions`, `ShimOptions`, or any value it reads.
+
+    `name` is "io.containerd.runc.v2" and its like, which names the binary containerd-shim-runc-v2 in the daemon's PATH,
+    or the binary's own absolute path.
+    """
 
     name: str
-    options: TypedValue | None = None
+    options: TypedValue | None = attrs.field(default=None, converter=options_value)
 
 
 @attrs.frozen(kw_only=True)
@@ -124,24 +130,36 @@ class ContainersService:
         reply = await self._rpc.read(self._stub.get, GetContainerRequest(id=id))
         return _record_from_wire(reply.container)
 
-    async def list(self, filters: Iterable[str] = ()) -> list[ContainerRecord]:
+    @asynccontextmanager
+    async def open_list(self, filters: Iterable[str] = ()) -> AsyncIterator[AsyncIterator[ContainerRecord]]:
+        """Lend an iterator over records as the daemon finds them (Containers.ListStream)."""
+        request = ListContainersRequest(filters=checked_filters(filters))
+        async with self._rpc.stream(self._stub.list_stream, request) as messages:
+            yield (_record_from_wire(message.container) async for message in messages)
+
+    async def list(self, filters: Iterable[str] = (), *, streamed: bool = True) -> list[ContainerRecord]:
         """Return the records that match any of the filters, all without one (Containers.ListStream).
 
-        Streamed, so that their number is not bounded by the size of one message. Filter fields: `id`, `runtime.name`,
-        `image`, `labels`.
-        """
-        request = ListContainersRequest(filters=checked_filters(filters))
-        try:
-            return await self._list_streamed(request)
-        except ConnectionLostError:
-            return await self._list_streamed(request)
-        except UnimplementedError:
-            reply = await self._rpc.read(self._stub.list, request)
-            return [_record_from_wire(container) for container in reply.containers]
+        Streamed, their number is not bounded by the size of one message; otherwise all come in one (Containers.List).
+        Filter fields: `id`, `runtime.name`, `image`, `labels`.
 
-    async def _list_streamed(self, request: ListContainersRequest) -> builtins.list[ContainerRecord]:
-        async with self._rpc.stream(self._stub.list_stream, request) as messages:
-            return [_record_from_wire(message.container) async for message in messages]
+        Raises:
+            ResourceExhaustedError: Not streamed, they are more than 16 MiB.
+        """
+        wanted = checked_filters(filters)
+        if streamed:
+            try:
+                return await self._list_streamed(wanted)
+            except ConnectionLostError:
+                return await self._list_streamed(wanted)
+            except UnimplementedError:
+                pass  # something that speaks the API without being containerd: ask for all at once
+        reply = await self._rpc.read(self._stub.list, ListContainersRequest(filters=wanted))
+        return [_record_from_wire(container) for container in reply.containers]
+
+    async def _list_streamed(self, filters: builtins.list[str]) -> builtins.list[ContainerRecord]:
+        async with self.open_list(filters) as found:
+            return [record async for record in found]
 
     async def create(self, record: ContainerRecord) -> ContainerRecord:
         """Create a record (Containers.Create).

@@ -11,7 +11,7 @@ from containerd_py._generated.containerd.types import Platform as WirePlatform
 from containerd_py._generated.google.protobuf import Any as WireAny
 from containerd_py._generated.google.protobuf import FieldMask
 from containerd_py._generated.google.protobuf import Timestamp as WireTimestamp
-from containerd_py.errors import ProtocolError
+from containerd_py.errors import DataLossError, ProtocolError
 from containerd_py.types import Descriptor, Mount, Platform, Timestamp
 from containerd_py.typeurl import TypedValue
 
@@ -93,6 +93,26 @@ def any_from_wire(value: WireAny | None) -> TypedValue | None:
 def any_to_wire(value: TypedValue | None) -> WireAny | None:
     """Return the wire form of a typed value."""
     return None if value is None else WireAny(type_url=value.type_url, value=value.value)
+
+
+def typed_from_bytes(data: bytes, *, what: str) -> TypedValue:
+    """Return the typed value that a blob holds, as checkpoints keep them.
+
+    Raises:
+        DataLossError: It holds something else.
+    """
+    try:
+        value = any_from_wire(WireAny.parse(data))
+    except Exception as error:  # the codec raises what it likes on damaged input
+        raise DataLossError(f"{what} cannot be read: {error}") from error
+    if value is None:
+        raise DataLossError(f"{what} is empty")
+    return value
+
+
+def typed_to_bytes(value: TypedValue) -> bytes:
+    """Return a typed value as a blob holds it."""
+    return bytes(WireAny(type_url=value.type_url, value=value.value))
 
 
 def mask_to_wire(fields: Iterable[str] | None) -> FieldMask | None:
