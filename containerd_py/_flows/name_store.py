@@ -14,11 +14,12 @@ from typing import Final
 from anyio import to_thread
 
 from containerd_py._flows.directory_locks import DirectoryLock, locked_directory
-from containerd_py._flows.state_directory import OWN_MARK, StateDirectory, remove_state_directory
+from containerd_py._flows.state_directory import OWN_MARK, StateDirectory, exists, remove_state_directory
 from containerd_py._flows.undoing import settled
 from containerd_py._flows.whole_files import write_whole
 from containerd_py._transport.scope import check_identifier
 from containerd_py.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
+from containerd_py.labels import NERDCTL_NAME
 from containerd_py.services.bundle import Services
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,75}", re.ASCII)  # nerdctl, pkg/identifiers
@@ -66,6 +67,19 @@ async def release_name(state: StateDirectory, name: str) -> None:
         await to_thread.run_sync(_remove, state, name)
 
 
+async def holder_of_name(services: Services, name: str) -> str:
+    """Return the ID of the container that is called so.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    check_name(name, "container")
+    found = await services.containers.list([f'labels."{NERDCTL_NAME}"=="{name}"'])
+    if not found:
+        raise NotFoundError(f"there is no container of the name {name!r} in namespace {services.namespace}")
+    return found[0].id
+
+
 def _data_root(state: StateDirectory) -> str:
     return str(Path(state.store).parent)
 
@@ -89,14 +103,14 @@ async def _is_alive(services: Services, state: StateDirectory, name: str, holder
         check_identifier(holder, "container ID")
     except InvalidArgumentError:
         return False  # no container can have that ID
-    if await _exists(services, holder):
+    if await exists(services, holder):
         return True
     leftover = StateDirectory(store=state.store, namespace=state.namespace, container_id=holder)
     lock = DirectoryLock(leftover.path)
     try:
         if not await to_thread.run_sync(lock.try_take):
             return await to_thread.run_sync(os.path.lexists, leftover.path)  # held: it is being made
-        if await _exists(services, holder):  # its maker has finished meanwhile
+        if await exists(services, holder):  # its maker has finished meanwhile
             return True
         if not await to_thread.run_sync(Path(leftover.path, OWN_MARK).exists):
             return await to_thread.run_sync(_is_fresh, f"{state.names}/{name}")  # nerdctl holds no lock meanwhile
@@ -104,14 +118,6 @@ async def _is_alive(services: Services, state: StateDirectory, name: str, holder
         return False
     finally:
         lock.release()
-
-
-async def _exists(services: Services, container_id: str) -> bool:
-    try:
-        await services.containers.get(container_id)
-    except NotFoundError:
-        return False
-    return True
 
 
 def _is_fresh(path: str) -> bool:

@@ -132,16 +132,14 @@ async def _take(services: Services, state: StateDirectory, lock: DirectoryLock) 
     is_new = await to_thread.run_sync(_make_and_lock, state, lock)
     if is_new is None:
         raise AlreadyExistsError(f"container {state.container_id} is being made by another program")
-    if not is_new:
-        try:
-            await services.containers.get(state.container_id)
-        except NotFoundError:
-            await remove_state_directory(state)
-            lock.release()
-            await _take(services, state, lock)
-        else:
-            lock.release()
-            raise AlreadyExistsError(f"container {state.container_id} exists already")
+    if is_new:
+        return
+    if await exists(services, state.container_id):
+        lock.release()
+        raise AlreadyExistsError(f"container {state.container_id} exists already")
+    await remove_state_directory(state)
+    lock.release()
+    await _take(services, state, lock)
 
 
 def _make_and_lock(state: StateDirectory, lock: DirectoryLock) -> bool | None:
@@ -166,3 +164,38 @@ async def remove_state_directory(state: StateDirectory) -> None:
     """
     for path in (state.hosts, state.path):
         await remove_directory(path)
+
+
+async def remove_leftover_directories(services: Services) -> list[str]:
+    """Remove the directories of containers that were never finished or are gone; return the IDs, sorted.
+
+    Only those that this package has made, and that nobody holds.
+    """
+    store = await to_thread.run_sync(data_store, services.connection)
+    removed: list[str] = []
+    for container_id in await to_thread.run_sync(_own_directories, f"{store}/containers/{services.namespace}"):
+        state = StateDirectory(store=store, namespace=services.namespace, container_id=container_id)
+        lock = DirectoryLock(state.path)
+        try:
+            if await to_thread.run_sync(lock.try_take) and not await exists(services, container_id):
+                await settled(lambda: remove_state_directory(state))  # noqa: B023  # called before the next round
+                removed.append(container_id)
+        finally:
+            lock.release()
+    return removed
+
+
+def _own_directories(folder: str) -> list[str]:
+    try:
+        return sorted(path.name for path in Path(folder).iterdir() if (path / OWN_MARK).exists())
+    except FileNotFoundError:
+        return []
+
+
+async def exists(services: Services, container_id: str) -> bool:
+    """Tell whether the daemon has a container of an ID."""
+    try:
+        await services.containers.get(container_id)
+    except NotFoundError:
+        return False
+    return True
