@@ -34,13 +34,18 @@ from containerd_py.types import NO_LABELS
 
 @asynccontextmanager
 async def connect(
-    address: str | os.PathLike[str] | None = None, *, namespace: str | None = None
+    address: str | os.PathLike[str] | None = None,
+    *,
+    namespace: str | None = None,
+    data_root: str | os.PathLike[str] | None = None,
 ) -> AsyncIterator[Client]:
     """Connect to a containerd, make sure that it answers, and lend a client of it.
 
     `address` is a unix socket as "/path" or "unix:///path"; None means `$CONTAINERD_ADDRESS`, else this user's rootless
     containerd, else /run/containerd/containerd.sock. `namespace` None means `$CONTAINERD_NAMESPACE`, else "default".
-    After the daemon restarts the client connects again by itself.
+    `data_root` is where containers' own directories, names and volumes are, on the daemon's host; None means
+    `$CONTAINERD_PY_DATA_ROOT`, else nerdctl's, with which they are shared (/var/lib/nerdctl). Nothing is made in it
+    until something asks for it. After the daemon restarts the client connects again by itself.
 
     Raises:
         SocketNotFoundError: There is no socket at the address.
@@ -49,7 +54,7 @@ async def connect(
         DaemonNotRespondingError: What listens does not answer, or is no containerd.
         InvalidArgumentError: The address or the namespace cannot be one.
     """
-    async with open_services(address, namespace=namespace) as services:
+    async with open_services(address, namespace=namespace, data_root=data_root) as services:
         yield Client(services)
 
 

@@ -26,7 +26,9 @@ class ClientPool:
         client = await pool.get("default")
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, data_root: str | os.PathLike[str] | None = None) -> None:
+        """Connect to nothing yet; `data_root` is that of `connect`, for all clients."""
+        self._data_root = data_root
         self._group: TaskGroup | None = None
         self._members: dict[str, _Member] = {}
 
@@ -47,7 +49,7 @@ class ClientPool:
         place, name = resolve_address(address), resolve_namespace(namespace)
         member = self._members.get(place)
         if member is None:
-            member = self._members[place] = _Member(place)
+            member = self._members[place] = _Member(place, self._data_root)
             group.start_soon(self._hold, member)
         services = await member.services()
         return Client(services.in_scope(namespace=name))
@@ -84,8 +86,9 @@ class ClientPool:
 class _Member:
     """A connection, held in a task of its own: scopes are left where they were entered."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, data_root: str | os.PathLike[str] | None) -> None:
         self.address = address
+        self._data_root = data_root
         self._services: Services | None = None
         self._failure: Exception | None = None
         self._settled = anyio.Event()
@@ -102,7 +105,7 @@ class _Member:
 
     async def _hold(self) -> None:
         try:
-            async with open_services(self.address) as services:
+            async with open_services(self.address, data_root=self._data_root) as services:
                 self._services = services
                 self._settled.set()
                 await self._released.wait()

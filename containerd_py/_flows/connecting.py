@@ -36,11 +36,15 @@ def resolve_namespace(namespace: str | None) -> str:
 
 @asynccontextmanager
 async def open_services(
-    address: str | os.PathLike[str] | None, *, namespace: str | None = None
+    address: str | os.PathLike[str] | None,
+    *,
+    namespace: str | None = None,
+    data_root: str | os.PathLike[str] | None = None,
 ) -> AsyncIterator[Services]:
     """Lend the services of a daemon that has answered."""
     scope = Scope(namespace=resolve_namespace(namespace))
     async with open_connection(resolve_address(address)) as connection:
+        connection.data_root = None if data_root is None else os.fspath(data_root)
         services = Services(Rpc(connection, scope))
         await _greet(services)
         keep_learning(services)
