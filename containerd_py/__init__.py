@@ -10,6 +10,7 @@ with real I/O, and leave nothing behind::
 
 from containerd_py._flows.check_image import ImageCheck
 from containerd_py._flows.container_logs import LogLine
+from containerd_py._flows.copy_files import CopiedOut, FileStatus
 from containerd_py._flows.export_images import Export
 from containerd_py._flows.image_details import HistoryEntry, ImageDetails
 from containerd_py._flows.image_layers import DirectoryLayer, LayerSource, RunLayer, TarLayer
@@ -180,6 +181,7 @@ __all__ = [
     "ContentCreate",
     "ContentDelete",
     "ContentInfo",
+    "CopiedOut",
     "CpuMetrics",
     "Credential",
     "CriuNotFoundError",
@@ -203,6 +205,7 @@ __all__ = [
     "Export",
     "FailedPreconditionError",
     "FifoIO",
+    "FileStatus",
     "Filter",
     "HealthStatus",
     "History",

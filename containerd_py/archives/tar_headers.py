@@ -81,7 +81,7 @@ def read_header(block: bytes, offset: int) -> Header | None:
     """
     if not any(block):
         return None
-    _check_sum(block, offset)
+    check_sum(block, offset)
     flag = block[156:157]
     kind = _KINDS.get(flag)
     if kind is None:
@@ -94,7 +94,10 @@ def read_header(block: bytes, offset: int) -> Header | None:
     if flag == b"\x00" and name.endswith("/"):
         kind = Kind.FOLDER  # as before POSIX
     return Header(
-        kind=kind, name=name, link=_text(block[157:257], "link", offset), size=_number(block[124:136], "size", offset)
+        kind=kind,
+        name=name,
+        link=_text(block[157:257], "link", offset),
+        size=read_number(block[124:136], "size", offset),
     )
 
 
@@ -155,7 +158,7 @@ def _pax_records(data: bytes, offset: int) -> dict[str, str]:
     found: dict[str, str] = {}
     position = 0
     while position < len(data):
-        keyword, value, position = _pax_record(data, position, offset)
+        keyword, value, position = pax_record(data, position, offset)
         if keyword.startswith(b"GNU.sparse."):
             raise ArchiveError("the archive holds a sparse file: images have none", offset=offset)
         if keyword not in {b"path", b"linkpath", b"size"}:
@@ -169,7 +172,7 @@ def _pax_records(data: bytes, offset: int) -> dict[str, str]:
     return found
 
 
-def _pax_record(data: bytes, start: int, offset: int) -> tuple[bytes, bytes, int]:
+def pax_record(data: bytes, start: int, offset: int) -> tuple[bytes, bytes, int]:
     """Return keyword and value of the record at `start`, and where the next one begins."""
     length = _PAX_LENGTH.match(data, start)
     end = start + int(length[1]) if length is not None else 0
@@ -181,7 +184,12 @@ def _pax_record(data: bytes, start: int, offset: int) -> tuple[bytes, bytes, int
     return keyword, value, end
 
 
-def _check_sum(block: bytes, offset: int) -> None:
+def check_sum(block: bytes, offset: int) -> None:
+    """Refuse a block that is no header.
+
+    Raises:
+        ArchiveError: Its checksum is wrong.
+    """
     digits = block[_CHECKSUM].strip(b" \x00")
     unsigned = sum(block) - sum(block[_CHECKSUM]) + 8 * ord(" ")
     if _OCTAL.fullmatch(digits):
@@ -194,7 +202,7 @@ def _check_sum(block: bytes, offset: int) -> None:
     raise ArchiveError("there is no tar header where one should be", offset=offset)
 
 
-def _number(field: bytes, what: str, offset: int) -> int:
+def read_number(field: bytes, what: str, offset: int) -> int:
     """Read an octal number, or a binary one as GNU writes those that are too large."""
     if field[0] & 0x80:
         value = int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")

@@ -1,0 +1,104 @@
+"""The root of a container's file tree, as the container sees it. Knows tasks, snapshots and this machine.
+
+While its task lives that is /proc/PID/root, with everything mounted in the container; else its snapshot, mounted where
+nobody else sees it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final
+
+from containerd_py._completion import run_to_completion
+from containerd_py._flows.specs import spec_of
+from containerd_py.errors import FailedPreconditionError, NotFoundError, UnavailableError
+from containerd_py.services.bundle import Services
+from containerd_py.services.containers import ContainerRecord
+from containerd_py.services.tasks import ProcessStatus, TaskState
+from containerd_py.trees.failures import typed_errors
+from containerd_py.trees.id_maps import IDENTITY, IDMaps, id_maps_of
+from containerd_py.trees.private_mounts import open_mounted
+from containerd_py.trees.roots import Root
+
+_LIVING: Final = frozenset({TaskState.CREATED, TaskState.RUNNING, TaskState.PAUSED, TaskState.PAUSING})
+_TRIES: Final = 5
+
+
+@asynccontextmanager
+async def open_container_root(services: Services, container_id: str, *, writable: bool) -> AsyncIterator[Root]:
+    """Lend the root of a container's tree.
+
+    Raises:
+        NotFoundError: There is no such container.
+        FailedPreconditionError: The daemon runs on another machine, or the container has no files of its own.
+        PermissionDeniedError: This user may not look into it.
+    """
+    record = await services.containers.get(container_id)
+    opened: list[int] = []
+    try:
+        if not await _open_living(services, container_id, opened):
+            await _open_resting(services, record, opened, writable=writable)
+        yield Root(descriptor=opened[-1], ids=_ids(record))
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+async def _open_living(services: Services, container_id: str, opened: list[int]) -> bool:
+    """Open the root of a task's process; tell whether there is one that lives."""
+    for _ in range(_TRIES):
+        status = await _status(services, container_id)
+        if status is None or status.state not in _LIVING:
+            return False
+        await _check_machine(services)
+        try:
+            await run_to_completion(partial(_open_process_root, status.pid, opened))
+        except NotFoundError:
+            continue  # it has ended, most likely
+        # Only now is it known that the number was that of this process, and not of one that came after it.
+        after = await _status(services, container_id)
+        if after is not None and (after.pid, after.state in _LIVING) == (status.pid, True):
+            return True
+        os.close(opened.pop())
+    raise UnavailableError(f"the task of container {container_id} starts and ends all the time: try again")
+
+
+async def _status(services: Services, container_id: str) -> ProcessStatus | None:
+    try:
+        return await services.tasks.get(container_id)
+    except NotFoundError:
+        return None
+
+
+async def _check_machine(services: Services) -> None:
+    """Refuse to take a process of another machine, or of another PID namespace, for one of this."""
+    theirs = (await services.introspection.server()).pidns  # None before containerd 1.7
+    if theirs is not None and theirs != os.stat("/proc/self/ns/pid").st_ino:  # noqa: PTH116
+        raise FailedPreconditionError(
+            "the daemon counts its processes in another PID namespace, or on another machine: files of a running "
+            "container can only be reached from there"
+        )
+
+
+def _open_process_root(pid: int, opened: list[int]) -> None:
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    with typed_errors(f"opening the root of process {pid}"):
+        process = os.open(f"/proc/{pid}", flags)
+        try:
+            opened.append(os.open("root", flags, dir_fd=process))
+        finally:
+            os.close(process)
+
+
+async def _open_resting(services: Services, record: ContainerRecord, opened: list[int], *, writable: bool) -> None:
+    if not record.snapshot_key:
+        raise FailedPreconditionError(f"container {record.id} has no snapshot and no task: there are no files")
+    mounts = await services.snapshotter(record.snapshotter).mounts(record.snapshot_key)
+    await run_to_completion(lambda: opened.append(open_mounted(mounts, writable=writable)))
+
+
+def _ids(record: ContainerRecord) -> IDMaps:
+    return IDENTITY if record.spec is None else id_maps_of(spec_of(record))

@@ -1,0 +1,182 @@
+"""A snapshot's mounts, mounted where nobody else sees them. Calls block.
+
+A thread that lives no longer than this takes a mount namespace of its own, mounts there, and hands out a descriptor of
+a copy that is in no namespace at all. The mounts go when the descriptor is closed, by us or by the end of the program,
+however it comes: the host never has them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final, TypeVar
+
+import attrs
+
+from containerd_py.errors import FailedPreconditionError, PermissionDeniedError
+from containerd_py.trees.failures import typed_errors
+from containerd_py.trees.kernel import (
+    CLONE_NEWNS,
+    MS_BIND,
+    MS_NOATIME,
+    MS_NODEV,
+    MS_NODIRATIME,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_PRIVATE,
+    MS_RDONLY,
+    MS_REC,
+    MS_RELATIME,
+    MS_REMOUNT,
+    clone_tree,
+    mount,
+    unshare,
+)
+from containerd_py.types import Mount
+
+ResultT = TypeVar("ResultT")
+_STAGE: Final = "/sys"  # a directory that every machine has and no snapshot lies in; covered in that namespace alone
+_HARMLESS: Final = MS_NOSUID | MS_NODEV | MS_NOEXEC
+_LONGEST: Final = 3500  # bytes of mount(2)'s options, of a page at most
+_FLAGS: Final = {
+    "ro": MS_RDONLY,
+    "rbind": MS_BIND | MS_REC,
+    "bind": MS_BIND,
+    "nosuid": MS_NOSUID,
+    "nodev": MS_NODEV,
+    "noexec": MS_NOEXEC,
+    "noatime": MS_NOATIME,
+    "nodiratime": MS_NODIRATIME,
+    "relatime": MS_RELATIME,
+    "rw": 0,
+}
+_KINDS: Final = frozenset({"bind", "rbind", "overlay", "ext4", "xfs", "btrfs", "zfs"})
+
+
+@attrs.frozen
+class _Step:
+    """One call of mount(2), made in `folder`."""
+
+    source: str
+    kind: str
+    flags: int
+    data: str
+    folder: str = "/"
+
+
+def open_mounted(mounts: Sequence[Mount], *, writable: bool) -> int:
+    """Mount a snapshot and return a descriptor of its root.
+
+    Without `writable` nothing can be changed through it, and it does not disturb who has the snapshot mounted besides.
+
+    Raises:
+        PermissionDeniedError: This user may not mount.
+        FailedPreconditionError: The snapshot is not on this machine, or has mounts of a kind that is unknown here.
+    """
+    steps = [_step(each if writable else _read_only(each)) for each in mounts]
+    if not steps:
+        raise FailedPreconditionError("the snapshot has no mounts")
+    return in_private_namespace(lambda: _mounted(steps))
+
+
+def in_private_namespace(work: Callable[[], ResultT]) -> ResultT:
+    """Run something in a thread whose mount namespace nobody shares, and return what it returned."""
+    results: list[ResultT] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            with typed_errors("mounting the snapshot in a private mount namespace"):
+                _leave_host()
+                results.append(work())
+        except BaseException as error:  # noqa: BLE001  # carried over to the caller
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="containerd-py-mounts", daemon=True)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+    return results[0]
+
+
+def _leave_host() -> None:
+    try:
+        unshare(CLONE_NEWNS)
+    except PermissionError as error:
+        raise PermissionDeniedError(
+            "files of a container that does not run have to be mounted, which this user may not: run as root on the "
+            "daemon's host"
+        ) from error
+    mount("none", "/", "", MS_REC | MS_PRIVATE, "")  # before anything else: what is mounted here must not spread
+    mount("tmpfs", _STAGE, "tmpfs", _HARMLESS, "mode=0700")
+
+
+def _mounted(steps: Sequence[_Step]) -> int:
+    place = f"{_STAGE}/root"
+    os.mkdir(place)  # noqa: PTH102
+    for step in steps:
+        os.chdir(step.folder)  # of this thread alone: the namespace came with a working directory of its own
+        mount(step.source, place, step.kind, step.flags, step.data)
+        if step.flags & MS_BIND:  # whose other flags count only when mounted once more
+            mount("none", place, "", MS_REMOUNT | (step.flags & ~MS_REC) | _HARMLESS, "")
+    return clone_tree(place)
+
+
+def _step(snapshot: Mount) -> _Step:
+    if snapshot.type not in _KINDS or snapshot.target or "loop" in snapshot.options:
+        raise FailedPreconditionError(
+            f"a snapshot of type {snapshot.type[:64]!a} cannot be mounted by this program: run the container's task"
+        )
+    flags, data = 0, []
+    for option in snapshot.options:
+        if option in _FLAGS:
+            flags |= _FLAGS[option]
+        else:
+            data.append(option)
+    is_bind = bool(flags & MS_BIND) or snapshot.type in {"bind", "rbind"}
+    if is_bind:
+        return _Step(snapshot.source, "", flags | MS_BIND, "")
+    folder, options = _shortened(data)
+    return _Step(snapshot.source, snapshot.type, flags | _HARMLESS, options, folder)
+
+
+def _shortened(options: Sequence[str]) -> tuple[str, str]:
+    """Return options that fit into a page, and the directory that paths in them are relative to."""
+    whole = ",".join(options)
+    if len(whole) <= _LONGEST:
+        return "/", whole
+    folder = os.path.commonpath([path for option in options for path in _paths_in(option)] or ["/"])
+    short = []
+    for option in options:
+        name, paths = option.partition("=")[0], _paths_in(option)
+        short.append(f"{name}={':'.join(os.path.relpath(path, folder) for path in paths)}" if paths else option)
+    return folder, ",".join(short)
+
+
+def _paths_in(option: str) -> list[str]:
+    name, _, value = option.partition("=")
+    return value.split(":") if name in {"lowerdir", "upperdir", "workdir"} else []
+
+
+def _read_only(snapshot: Mount) -> Mount:
+    """Return a mount that shows the same and changes nothing, not even an overlay's working directory."""
+    if snapshot.type != "overlay":
+        return attrs.evolve(snapshot, options=(*(each for each in snapshot.options if each != "rw"), "ro"))
+    layers = overlay_layers(snapshot)
+    others = [option for option in snapshot.options if not _paths_in(option) and option != "volatile"]
+    if len(layers) == 1:
+        return Mount(type="bind", source=layers[0], options=("rbind", "ro"))
+    return attrs.evolve(snapshot, options=(*others, f"lowerdir={':'.join(layers)}", "ro"))
+
+
+def overlay_layers(snapshot: Mount) -> list[str]:
+    """Return an overlay's directories, the topmost first."""
+    found: dict[str, list[str]] = {}
+    for option in snapshot.options:
+        with suppress(ValueError):
+            name, value = option.split("=", 1)
+            found[name] = value.split(":")
+    return [*found.get("upperdir", []), *found.get("lowerdir", [])]
