@@ -91,7 +91,8 @@ class Container:
     ) -> ContainerRecord:
         """Replace parts of its record, for its next task, and return the record (Containers.Update).
 
-        A task that runs keeps what it was created with.
+        A task that runs keeps what it was created with. Extensions are laid over those that are there: containerd
+        never takes one away.
         """
         record = await self.record()
         changed = attrs.evolve(
