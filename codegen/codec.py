@@ -312,7 +312,7 @@ def _check(name: str, field: FieldDescriptorProto, entry: DescriptorProto | None
         is_known = entry.field[0].type is text and entry.field[1].type in {text, message}
     elif field.label is FieldDescriptorProtoLabel.REPEATED:
         is_known = field.type in {text, message, FieldDescriptorProtoType.UINT64}
-    elif field.proto3_optional or field.oneof_index:
+    elif field.proto3_optional:
         is_known = field.type is message  # which is absent or there without that word
     if not is_known:
         raise UnknownTypeError(f"{name}: nothing is generated for fields of this type, see codegen/codec.py")

@@ -64,6 +64,7 @@ class Message(betterproto2.Message):
         Raises:
             DecodeError: They are no such message.
         """
+        data = bytes(data)  # nothing is copied where it is that already
         try:
             return cls._decode(data, 0, len(data), into)
         except IndexError:

@@ -1,6 +1,7 @@
 """The protobuf wire format, as far as generated encoders and decoders do not spell it out themselves.
 
-Whatever Google's own decoder takes for a message is one, with the same values, and the rest is refused. A position past
+Whatever Google's own decoder takes for a message is one, with the same values, and the rest is refused; but a field of
+number 0 is refused too, and what is unknown in a map's entry does not keep the entry out of the map. A position past
 the end is an IndexError here, which `Message.merge` turns into a DecodeError.
 """
 
@@ -13,6 +14,7 @@ T = TypeVar("T")
 
 SIZES: Final = tuple(bytes([size]) for size in range(128))  # the lengths that are one byte
 _NESTING_LIMIT: Final = 100  # groups within groups, as in Google's decoder
+_LARGEST: Final = 2**64 - 1
 _LONGEST_TAG: Final = 2**32 - 1
 _LONGEST_FIELD: Final = 2**31 - 1  # bytes
 _KEY, _VALUE = 0x0A, 0x12  # tags of a map's entry
@@ -27,7 +29,7 @@ class DecodeError(ValueError):
 
 
 def varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return the number at a position, 64 bits without a sign, and the position after it."""
+    """Return the number at a position, of which 64 bits count, without a sign, and the position after it."""
     byte = data[at]
     if byte < 0x80:
         return byte, at + 1
@@ -54,10 +56,8 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            if value >= 1 << 64:
-                break
-            return value, at
-    raise DecodeError("a number has more than 64 bits")
+            return value & _LARGEST, at
+    raise DecodeError("a number has more than ten bytes")
 
 
 def signed(value: int) -> int:
