@@ -100,7 +100,9 @@ async def test_reads_outlast_a_restart_of_the_daemon(own_daemon: Daemon, namespa
                 await own_daemon.kill()
             await own_daemon.restart()
         assert {type(each) for each in found} == {Version, ConnectionLostError}
-        assert requests(proxy) - before >= 3
+        with anyio.fail_after(5):  # a frame is counted when it has been forwarded, which an answer may precede
+            while requests(proxy) - before < 3:
+                await anyio.sleep(0.01)
         assert await client.leases.list() == []
 
 
