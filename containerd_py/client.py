@@ -10,10 +10,13 @@ from datetime import timedelta
 from containerd_py._calls.archives import ArchiveCalls
 from containerd_py._calls.containers import ContainerCalls
 from containerd_py._calls.images import ImageCalls
+from containerd_py._calls.networks import Networks
 from containerd_py._calls.pulls import PullCalls
 from containerd_py._calls.snapshots import SnapshotCalls
+from containerd_py._calls.volumes import VolumeCalls
 from containerd_py._flows.connecting import open_services
 from containerd_py._flows.leasing import LEASE_LIFETIME, hold_lease
+from containerd_py.cni.settings import NetworkSettings
 from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainersService
 from containerd_py.services.content import ContentService
@@ -38,6 +41,7 @@ async def connect(
     *,
     namespace: str | None = None,
     data_root: str | os.PathLike[str] | None = None,
+    networks: NetworkSettings | None = None,
 ) -> AsyncIterator[Client]:
     """Connect to a containerd, make sure that it answers, and lend a client of it.
 
@@ -45,7 +49,8 @@ async def connect(
     containerd, else /run/containerd/containerd.sock. `namespace` None means `$CONTAINERD_NAMESPACE`, else "default".
     `data_root` is where containers' own directories, names and volumes are, on the daemon's host; None means
     `$CONTAINERD_PY_DATA_ROOT`, else nerdctl's, with which they are shared (/var/lib/nerdctl). Nothing is made in it
-    until something asks for it. After the daemon restarts the client connects again by itself.
+    until something asks for it. `networks` says where this host has its networks and plugins; None means the usual
+    places. After the daemon restarts the client connects again by itself.
 
     Raises:
         SocketNotFoundError: There is no socket at the address.
@@ -54,11 +59,11 @@ async def connect(
         DaemonNotRespondingError: What listens does not answer, or is no containerd.
         InvalidArgumentError: The address or the namespace cannot be one.
     """
-    async with open_services(address, namespace=namespace, data_root=data_root) as services:
+    async with open_services(address, namespace=namespace, data_root=data_root, networks=networks) as services:
         yield Client(services)
 
 
-class Client(PullCalls, ArchiveCalls, ImageCalls, SnapshotCalls, ContainerCalls):
+class Client(PullCalls, ArchiveCalls, ImageCalls, SnapshotCalls, ContainerCalls, VolumeCalls):
     """A daemon, seen from one namespace. Made by `connect`."""
 
     @property
@@ -103,6 +108,11 @@ class Client(PullCalls, ArchiveCalls, ImageCalls, SnapshotCalls, ContainerCalls)
     def supports(self, feature: str) -> bool:
         """Tell whether the daemon serves something: a service such as "transfer", or a plugin as "TYPE.ID"."""
         return feature in self._services.connection.features
+
+    @property
+    def networks(self) -> Networks:
+        """The networks of this host that containers can be attached to."""
+        return Networks(self._services)
 
     # ── services ────────────────────────────────────────────────────────────────────────────────────────────────────
 

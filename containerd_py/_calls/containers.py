@@ -7,9 +7,10 @@ from contextlib import AbstractAsyncContextManager
 from typing import Unpack
 
 from containerd_py._calls.calls import Calls
-from containerd_py._flows.create_container import ContainerOptions, Env, Network, create_container
+from containerd_py._flows.create_container import ContainerOptions, Env, create_container
 from containerd_py._flows.ensure_image import Policy, ensure_image
 from containerd_py._flows.name_store import holder_of_name
+from containerd_py._flows.plan_networks import NetworkOptions
 from containerd_py._flows.restore_container import restore_container
 from containerd_py._flows.results import CompletedProcess, Input
 from containerd_py._flows.run_task import open_run, run
@@ -46,16 +47,15 @@ class ContainerCalls(Calls):
         runtime: str | Runtime | RuncOptions | None = None,
         labels: Mapping[str, str] | None = None,
         extensions: Mapping[str, TypedValue] | None = None,
-        network: Network | None = None,
         name: str | None = None,
+        **networking: Unpack[NetworkOptions],
     ) -> Container:
         """Create a container of an image on a fresh snapshot; snapshot, spec and record are undone together on failure.
 
         `id` is generated where not given. A reference as `image` stands for `ensure_image` of it. `args` follow the
         image's entrypoint; without them its own command runs. `env` is laid over the image's; `user` is looked up in
         the image ("name", "uid", "name:group", "uid:gid"). `spec_options` come last and see everything before them.
-        `network` "host" shares the host's; else there is nothing but loopback. Image labels become the container's,
-        except those reserved for containerd. `name` is what users call it, also to nerdctl: one container of the
+        Image labels become the container's, except those reserved for containerd. `name` is what users call it, also to nerdctl: one container of the
         namespace has it, and it is free again when that one is deleted.
 
         Raises:
@@ -81,8 +81,8 @@ class ContainerCalls(Calls):
             runtime=runtime,
             labels=labels,
             extensions=extensions,
-            network=network,
             name=name,
+            **networking,
         )
         return created.container
 

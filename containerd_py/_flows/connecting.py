@@ -14,6 +14,7 @@ from containerd_py._flows.undoing import settle_debts
 from containerd_py._transport.address import resolve_address
 from containerd_py._transport.connection import Connection, Rpc, open_connection
 from containerd_py._transport.scope import Scope
+from containerd_py.cni.settings import NetworkSettings
 from containerd_py.errors import (
     ConnectionLostError,
     DaemonNotRespondingError,
@@ -40,11 +41,13 @@ async def open_services(
     *,
     namespace: str | None = None,
     data_root: str | os.PathLike[str] | None = None,
+    networks: NetworkSettings | None = None,
 ) -> AsyncIterator[Services]:
     """Lend the services of a daemon that has answered."""
     scope = Scope(namespace=resolve_namespace(namespace))
     async with open_connection(resolve_address(address)) as connection:
         connection.data_root = None if data_root is None else os.fspath(data_root)
+        connection.network_settings = networks
         services = Services(Rpc(connection, scope))
         await _greet(services)
         keep_learning(services)

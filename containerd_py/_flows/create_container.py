@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
-from typing import Final, Literal, TypedDict
+from typing import Final, Unpack
 
 import attrs
 
@@ -15,6 +15,7 @@ from containerd_py._flows.defaults import chosen_snapshotter
 from containerd_py._flows.leasing import hold_lease
 from containerd_py._flows.name_store import acquire_name, check_name, release_name
 from containerd_py._flows.nerdctl_labels import nerdctl_labels, with_nerdctl_annotations
+from containerd_py._flows.plan_networks import NetworkOptions, plan_networks
 from containerd_py._flows.prepare_snapshot import prepare_snapshot
 from containerd_py._flows.specs import spec_to_value
 from containerd_py._flows.state_directory import StateDirectory, holding_state_directory
@@ -36,9 +37,6 @@ from containerd_py.oci.spec_options import (
     compose,
     with_default_seccomp,
     with_env,
-    with_host_hosts_file,
-    with_host_namespace,
-    with_host_resolv_conf,
     with_image_config,
     with_mounts,
     with_process_cwd,
@@ -54,11 +52,10 @@ from containerd_py.typeurl import TypedValue
 
 _log = logging.getLogger(__name__)
 RUNC: Final = "io.containerd.runc.v2"  # containerd defaults
-Network = Literal["host", "none"]
 Env = Mapping[str, str] | Sequence[str]
 
 
-class ContainerOptions(TypedDict, total=False):
+class ContainerOptions(NetworkOptions, total=False):
     """What `create_container`, `run` and `open_run` have in common; see `Client.create_container`."""
 
     id: str | None
@@ -72,7 +69,6 @@ class ContainerOptions(TypedDict, total=False):
     runtime: str | Runtime | RuncOptions | None
     labels: Mapping[str, str] | None
     extensions: Mapping[str, TypedValue] | None
-    network: Network | None
     name: str | None
 
 
@@ -102,8 +98,8 @@ async def create_container(
     runtime: str | Runtime | RuncOptions | None = None,
     labels: Mapping[str, str] | None = None,
     extensions: Mapping[str, TypedValue] | None = None,
-    network: Network | None = None,
     name: str | None = None,
+    **networking: Unpack[NetworkOptions],
 ) -> Created:
     """Create a container of an image; snapshot, spec and record are undone together when that fails."""
     container_id = secrets.token_hex(32) if id is None else check_identifier(id, "container ID")
@@ -118,8 +114,9 @@ async def create_container(
         await image.unpack(snapshotter_name)
     chain_id = await image.chain_id()
     chosen_runtime = await _runtime(services, runtime)
+    plan = await plan_networks(services, container_id, name, networking)
     async with (
-        _state_directory(services, container_id, wanted=name is not None) as state,
+        _state_directory(services, container_id, wanted=name is not None or plan.state is not None) as state,
         undoing(services.connection) as undo,
     ):
         if state is not None and name is not None:
@@ -128,7 +125,7 @@ async def create_container(
         chosen_labels = _labels(config, labels) | nerdctl_labels(
             namespace=services.namespace,
             platform=config.platform,
-            networks=[network or "none"],
+            networks=plan.names,
             state=state,
             name=name,
         )
@@ -138,7 +135,8 @@ async def create_container(
             options = compose(
                 with_image_config(config, args),
                 with_user(found),
-                *_options(env=env, cwd=cwd, mounts=mounts, terminal=terminal, read_only=read_only, network=network),
+                *_options(env=env, cwd=cwd, mounts=mounts, terminal=terminal, read_only=read_only),
+                *plan.spec_options(state),
                 *spec_options,
             )
             given = _default_spec(services.namespace, container_id)
@@ -155,6 +153,8 @@ async def create_container(
                 snapshot_key=container_id,
                 extensions=extensions or {},
             )
+            if state is not None:
+                await plan.carry_out(state)
             with undo.making(f"deleting container {container_id}", lambda: services.containers.delete(container_id)):
                 record = await settled(lambda: leased.containers.create(record))
         undo.keep()  # after the lease has gone: a cancellation while it goes undoes everything
@@ -208,7 +208,6 @@ def _options(
     mounts: Sequence[runtime_spec.Mount | Mount],
     terminal: bool,
     read_only: bool,
-    network: Network | None,
 ) -> list[SpecOption]:
     options: list[SpecOption] = []
     if terminal:
@@ -221,11 +220,4 @@ def _options(
         options.append(with_mounts(mounts))
     if read_only:
         options.append(with_rootfs_readonly())
-    match network:
-        case None | "none":
-            pass  # a network namespace of its own with nothing but loopback
-        case "host":
-            options += [with_host_namespace("network"), with_host_hosts_file(), with_host_resolv_conf()]
-        case _:
-            raise InvalidArgumentError(f"network must be 'host' or 'none', not {network!r}")
     return options

@@ -8,7 +8,8 @@ from datetime import datetime
 
 import attrs
 
-from containerd_py._flows.create_container import Env, Network
+from containerd_py._flows.create_container import Env
+from containerd_py._flows.plan_networks import NetworkChoice
 from containerd_py.errors import InvalidArgumentError
 from containerd_py.oci import runtime_spec
 from containerd_py.types import Mount
@@ -70,7 +71,7 @@ class RunLayer:
     cwd: str | None = attrs.field(default=None, kw_only=True)
     user: str | None = attrs.field(default=None, kw_only=True)
     mounts: Sequence[runtime_spec.Mount | Mount] = attrs.field(default=(), kw_only=True, eq=False)
-    network: Network | None = attrs.field(default=None, kw_only=True)
+    network: NetworkChoice | None = attrs.field(default=None, kw_only=True)
     created_by: str | None = attrs.field(default=None, kw_only=True)
 
 

@@ -17,6 +17,7 @@ from typing import Final
 import attrs
 from anyio import to_thread
 
+from containerd_py._flows.attach_networks import DETACH_BOUND, release_networks
 from containerd_py._flows.directories import remove_directory
 from containerd_py._flows.directory_locks import DirectoryLock, make_private_directory
 from containerd_py._flows.undoing import note_failures, settled, tidy
@@ -120,7 +121,7 @@ async def holding_state_directory(services: Services, container_id: str) -> Asyn
     except BaseException as error:
         if lock.is_held:
             try:
-                await tidy(f"removing {state.path}", lambda: remove_state_directory(state))
+                await tidy(f"removing {state.path}", lambda: remove_state_directory(state), bound=DETACH_BOUND)
             except Exception as failure:  # noqa: BLE001  # what ended the block matters more
                 note_failures([failure], error)
         raise
@@ -156,12 +157,14 @@ def _make_and_lock(state: StateDirectory, lock: DirectoryLock) -> bool | None:
 
 
 async def remove_state_directory(state: StateDirectory) -> None:
-    """Remove a container's directory and that of its hosts file. That they have gone already is fine.
+    """Detach a container from its networks; remove its directory and that of its hosts file, where there are any.
 
     Raises:
+        CNIError: It was attached to networks, and a plugin failed to detach it.
         FailedPreconditionError: Something is mounted there.
         OSError: This user may not remove them.
     """
+    await release_networks(state.path, state.hosts)
     for path in (state.hosts, state.path):
         await remove_directory(path)
 

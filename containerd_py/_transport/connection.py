@@ -42,6 +42,7 @@ class Connection:
         self.background = background  # what waits on behalf of handles lives here and ends with the connection
         self.features: frozenset[str] = frozenset()  # what the daemon serves (`_flows.capabilities`)
         self.data_root: str | None = None  # where directories of containers are (`_flows.state_directory`)
+        self.network_settings: object | None = None  # where this host has its networks (`_flows.network_settings`)
         self.debts: list[object] = []  # what flows could not undo while the daemon was away (`_flows.undoing`)
 
     def __repr__(self) -> str:

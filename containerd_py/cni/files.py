@@ -21,7 +21,7 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         Path(temporary).replace(path)
     except BaseException:
         with suppress(FileNotFoundError):
-            os.unlink(temporary)  # noqa: PTH108  # as mkstemp gave it
+            Path(temporary).unlink()
         raise
 
 

@@ -18,6 +18,7 @@ from containerd_py.cni.netns import in_netns
 from containerd_py.errors import AlreadyExistsError, InvalidArgumentError, ResourceExhaustedError
 
 Protocol = Literal["tcp", "udp", "sctp"]
+ANYWHERE: Final = "0.0.0.0"  # noqa: S104  # all addresses, as everywhere; one is the caller's to name
 CHOSEN_PORTS: Final = range(49153, 61000)  # as Docker and nerdctl
 _MAX_PORT: Final = 65535
 _MAPPING_RE: Final = re.compile(
@@ -31,7 +32,7 @@ _TIME_WAIT, _CLOSE_WAIT = "06", "08"  # states in /proc/net/tcp that leave a por
 class PortMapping:
     """A container's port that is reached at a port of the host."""
 
-    host_ip: str = "0.0.0.0"  # noqa: S104  # all addresses, as everywhere; one is the caller's to name
+    host_ip: str = ANYWHERE
     host_port: int
     container_port: int
     protocol: Protocol = "tcp"
@@ -82,7 +83,7 @@ def _parse(port: str | int | PortMapping) -> Iterator[PortRequest]:
     protocol = (match["kind"] or "tcp").lower()
     if protocol not in get_args(Protocol):
         raise InvalidArgumentError(f"port {str(port)[:64]!a}: the protocol is one of {', '.join(get_args(Protocol))}")
-    ip = _ip(match["ip6"] or match["ip"] or "0.0.0.0", port)  # noqa: S104
+    ip = _ip(match["ip6"] or match["ip"] or ANYWHERE, port)
     inside = _range(match["inside"], port)
     outside = _range(match["host"], port) if match["host"] else None
     if outside is not None and len(outside) != len(inside) and len(inside) != 1:
@@ -152,7 +153,7 @@ def _no_port(request: PortRequest) -> Exception:
 
 
 def _is_free(request: PortRequest, port: int, taken: set[tuple[str, str, int]]) -> bool:
-    everywhere = ("0.0.0.0", "::")  # noqa: S104
+    everywhere = (ANYWHERE, "::")
     return not any(
         protocol == request.protocol
         and number == port
@@ -170,7 +171,7 @@ def _published(cache: ResultCache) -> Iterator[tuple[str, str, int]]:
             folded = {str(key).casefold(): value for key, value in mapping.items()} if isinstance(mapping, dict) else {}
             port = folded.get("hostport")
             if isinstance(port, int):
-                ip = str(folded.get("hostip") or "0.0.0.0")  # noqa: S104
+                ip = str(folded.get("hostip") or ANYWHERE)
                 yield str(folded.get("protocol") or "tcp").lower(), ip, port
 
 

@@ -89,9 +89,8 @@ def default_plugin_dirs() -> tuple[Path, ...]:
 def default_host_netns() -> Path | None:
     """Return the namespace that rootless containers are connected to where it is detached from RootlessKit's own."""
     state = os.environ.get("ROOTLESSKIT_STATE_DIR")
-    if state and os.path.isabs(state) and os.path.lexists(f"{state}/netns"):  # noqa: PTH117
-        return Path(state, "netns")
-    return None
+    netns = Path(state or "", "netns")
+    return netns if netns.is_absolute() and netns.exists() else None
 
 
 def _is_rootless() -> bool:

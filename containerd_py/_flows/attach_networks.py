@@ -1,0 +1,183 @@
+"""A container's network namespace and its place on networks: made together, taken down by whoever has its directory.
+
+Everything is written down in the directory before it is made, so that a program that dies leaves nothing unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import attrs
+from anyio import to_thread
+
+from containerd_py._flows.hosts_files import HOSTS, enter_hosts, leave_hosts
+from containerd_py._flows.network_state import FILE, PORTS_FILE, NetworkState, read_network_state
+from containerd_py._flows.resolver_file import ResolverWish, resolver_text
+from containerd_py.cni.attachment import Attachment
+from containerd_py.cni.chain import Chain
+from containerd_py.cni.files import remove_if_empty, write_whole
+from containerd_py.cni.netns import is_netns, make_netns, remove_netns
+from containerd_py.cni.ports import PortMapping, PortRequest, choose_ports
+from containerd_py.cni.results import CNIResult
+from containerd_py.cni.stopping import Stop, Stopped
+from containerd_py.cni.turns import take_last_turn, take_turn
+from containerd_py.errors import CNIError
+
+DETACH_BOUND: Final = 90.0  # seconds for taking one container's networks down: others may have their turn before
+RESOLV_CONF: Final = "resolv.conf"
+HOSTNAME: Final = "hostname"
+
+
+@attrs.frozen(kw_only=True)
+class Places:
+    """Where a container's network files are: its own directory, and that of its hosts file."""
+
+    folder: str
+    hosts: str
+
+    @property
+    def hosts_file(self) -> str:
+        """The file mounted at /etc/hosts."""
+        return f"{self.hosts}/{HOSTS}"
+
+
+async def attach_networks(
+    state: NetworkState, requests: Sequence[PortRequest], wish: ResolverWish, places: Places
+) -> NetworkState:
+    """Make a container's namespace and attach it to its networks; return what came of it.
+
+    What is made is in the container's directory: `release_networks` takes it down, also where this fails half-way.
+
+    Raises:
+        CNIError: A plugin refused or failed.
+        AlreadyExistsError: A port to publish is taken.
+    """
+    return await take_turn(state.settings, partial(_attach, state, requests, wish, places))
+
+
+async def write_name_files(state: NetworkState, wish: ResolverWish, places: Places, *, shares_host: bool) -> None:
+    """Write the files of a container that is on no network of plugins."""
+    await to_thread.run_sync(partial(_write_files, state, wish, places, shares_host=shares_host))
+
+
+async def renew_networks(folder: str, hosts: str) -> None:
+    """Attach a container again whose namespace has gone, as after a reboot of the host; do nothing where it has not.
+
+    Raises:
+        CNIError: A plugin refused or failed.
+    """
+    state = await to_thread.run_sync(read_network_state, folder)
+    if state is None or not state.networks or await to_thread.run_sync(is_netns, state.netns):
+        return
+    await take_turn(state.settings, partial(_renew, state, Places(folder=folder, hosts=hosts)))
+
+
+async def release_networks(folder: str, hosts: str) -> None:
+    """Detach a container from its networks, and let its namespace go; that there is none is fine.
+
+    Raises:
+        CNIError: A plugin failed. Everything is still known: try again.
+    """
+    state = await to_thread.run_sync(read_network_state, folder)
+    if state is None:
+        return
+    places = Places(folder=folder, hosts=hosts)
+    if state.networks:
+        await take_last_turn(state.settings, partial(_detach, state, places))
+    else:
+        await to_thread.run_sync(_forget, places)
+
+
+def _attach(
+    state: NetworkState, requests: Sequence[PortRequest], wish: ResolverWish, places: Places, stop: Stop
+) -> NetworkState:
+    chain = state.settings.chain
+    ports = tuple(choose_ports(requests, chain.cache, state.settings.host_netns))
+    state = _with_ports(state, ports)
+    state.write(places.folder)
+    _make_netns(state.netns)
+    state = _join(state, chain, stop)
+    _write_files(state, wish, places)
+    state.write(places.folder)
+    if stop.is_set:
+        raise Stopped
+    return state
+
+
+def _renew(state: NetworkState, places: Places, stop: Stop) -> None:
+    chain = state.settings.chain
+    for network in state.networks:
+        # What the namespace had is gone with it; addresses and rules may not be.
+        chain.delete(network.config, network.attachment)
+    _make_netns(state.netns)
+    state = _join(state, chain, stop)
+    enter_hosts(places.hosts, _own_id(places), state.hosts, _results(state))
+    state.write(places.folder)
+
+
+def _detach(state: NetworkState, places: Places) -> None:
+    failures: list[CNIError] = []
+    for network in reversed(state.networks):
+        try:
+            state.settings.chain.delete(network.config, network.attachment)
+        except CNIError as error:
+            failures.append(error)
+    if failures:
+        for other in failures[1:]:
+            failures[0].add_note(f"and: {other}")
+        raise failures[0]
+    remove_netns(state.netns)
+    for folder in (state.netns.parent, state.netns.parent.parent, state.settings.netns_dir):
+        remove_if_empty(folder)
+    _forget(places)
+
+
+def _forget(places: Places) -> None:
+    leave_hosts(places.hosts)
+    for name in (PORTS_FILE, FILE):
+        Path(places.folder, name).unlink(missing_ok=True)
+
+
+def _join(state: NetworkState, chain: Chain, stop: Stop) -> NetworkState:
+    joined = [
+        attrs.evolve(network, result=chain.add(network.config, network.attachment, stop)) for network in state.networks
+    ]
+    return attrs.evolve(state, networks=tuple(joined))
+
+
+def _make_netns(path: Path) -> None:
+    remove_netns(path)  # of a container of that name whose program died: its directory is held by us alone
+    make_netns(path)
+
+
+def _with_ports(state: NetworkState, ports: tuple[PortMapping, ...]) -> NetworkState:
+    if not ports:
+        return state
+    mappings = [port.to_document() for port in ports]
+
+    def told(attachment: Attachment) -> Attachment:
+        return attrs.evolve(attachment, capabilities={**attachment.capabilities, "portMappings": mappings})
+
+    networks = tuple(attrs.evolve(network, attachment=told(network.attachment)) for network in state.networks)
+    return attrs.evolve(state, networks=networks, ports=ports)
+
+
+def _write_files(state: NetworkState, wish: ResolverWish, places: Places, *, shares_host: bool = False) -> None:
+    state.write(places.folder)
+    results = _results(state)
+    offered = [result.dns for result in results.values()]
+    text = resolver_text(wish, offered, shares_host=shares_host)
+    write_whole(Path(places.folder, RESOLV_CONF), text.encode(), mode=0o644)
+    write_whole(Path(places.folder, HOSTNAME), f"{state.hosts.hostname}\n".encode(), mode=0o644)
+    enter_hosts(places.hosts, _own_id(places), state.hosts, results)
+
+
+def _results(state: NetworkState) -> Mapping[str, CNIResult]:
+    return {network.config.name: network.result for network in state.networks if network.result is not None}
+
+
+def _own_id(places: Places) -> str:
+    return Path(places.hosts).name
