@@ -44,6 +44,7 @@ _CLASS_TEXT: Final[Mapping[Status, str]] = {  # errdefs appends its class to the
     Status.UNIMPLEMENTED: "not implemented",
 }
 _NO_SUCH_CALL: Final = re.compile(r"unknown (service|method) ")
+_STACK: Final = frozenset({"grpclib", "h2", "hpack", "hyperframe"})
 NO_STATUS: Final = "Stream ended without a status"
 _RESET_CODE: Final = re.compile(r"error_code: (?:ErrorCodes\.)?(\w+)")
 MESSAGE_LIMIT: Final = 16 * 1024 * 1024  # bytes, both ways (containerd, defaults)
@@ -86,10 +87,21 @@ def _translated(error: BaseException, method: str, version: str) -> errors.Conta
             return _from_status(error, method, version)
         case StreamTerminatedError():
             return _from_termination(str(error))
-        case Http2ProtocolError() | GrpclibProtocolError() | AssertionError() | NotImplementedError():
+        case Http2ProtocolError() | GrpclibProtocolError():
+            return errors.ProtocolError(f"the connection carried something unexpected: {error!r}")
+        case AssertionError() | NotImplementedError() if _is_of_the_stack(error):
             return errors.ProtocolError(f"the connection carried something unexpected: {error!r}")
         case _:
             return None
+
+
+def _is_of_the_stack(error: BaseException) -> bool:
+    """Tell whether an error was raised below us, and not in the caller's own block around a call."""
+    innermost = error.__traceback__
+    while innermost is not None and innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    module = "" if innermost is None else str(innermost.tb_frame.f_globals.get("__name__", ""))
+    return module.partition(".")[0] in _STACK
 
 
 def _from_status(error: GRPCError, method: str, version: str) -> errors.ContainerdError:

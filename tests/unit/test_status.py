@@ -1,5 +1,7 @@
 """Whatever grpclib or h2 raise becomes one of this package's errors, in one place, with what the daemon said."""
 
+import contextlib
+
 import pytest
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
@@ -161,14 +163,21 @@ def test_every_end_of_a_stream_has_an_error(reason: str, error: type[Exception])
     assert type(translated(StreamTerminatedError(reason))) is error
 
 
+def raised_in(module: str, error: BaseException) -> BaseException:
+    """Return the error with the traceback it has when code of that module raises it."""
+    with contextlib.suppress(type(error)):
+        exec("raise error", {"__name__": module, "error": error})
+    return error
+
+
 @pytest.mark.parametrize(
     "error",
     [
         StreamClosedError(1),
         FlowControlError("window"),
         GrpclibProtocolError("x"),
-        AssertionError(),
-        NotImplementedError(),
+        raised_in("grpclib.stream", AssertionError()),
+        raised_in("h2.connection", NotImplementedError()),
     ],
 )
 def test_what_grpclib_asserts_is_a_protocol_error(error: BaseException):
@@ -176,7 +185,18 @@ def test_what_grpclib_asserts_is_a_protocol_error(error: BaseException):
     assert type(translated(error)) is errors.ProtocolError
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), OSError(5, "x"), RuntimeError("x")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("x"),
+        KeyboardInterrupt(),
+        OSError(5, "x"),
+        RuntimeError("x"),
+        raised_in("their_program", AssertionError("theirs")),
+        raised_in("their_program", NotImplementedError()),
+        AssertionError("theirs"),
+    ],
+)
 def test_what_is_not_the_transports_passes(error: BaseException):
     """Errors of the caller's own code inside a call stay what they are."""
     assert translate(error, method=GET, metadata={}, version="") is None
