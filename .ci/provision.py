@@ -20,7 +20,15 @@ from typing import NamedTuple
 import debian
 
 QUICKSTART_PACKAGES = ("containerd", "runc", "docker-registry", "busybox-static", "iproute2", "ca-certificates")
-TEST_PACKAGES = (*QUICKSTART_PACKAGES, "containernetworking-plugins", "iptables", "skopeo", "zstd")
+TEST_PACKAGES = (
+    *QUICKSTART_PACKAGES,
+    "apparmor",  # its parser, to check profiles with; the kernel may have none
+    "containernetworking-plugins",
+    "iptables",
+    "skopeo",
+    "tini",
+    "zstd",
+)
 CACHE = Path(__file__).resolve().parent.parent / ".cache"
 DAEMONS = CACHE / "daemons"
 CRIU = CACHE / "criu"

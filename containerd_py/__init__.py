@@ -8,6 +8,8 @@ with real I/O, and leave nothing behind::
         print(completed.stdout)
 """
 
+from containerd_py._calls.volumes import Volumes
+from containerd_py._flows.cdi import find_cdi_devices, load_cdi_registry
 from containerd_py._flows.check_image import ImageCheck
 from containerd_py._flows.container_logs import LogLine
 from containerd_py._flows.copy_files import CopiedOut, FileStatus
@@ -25,6 +27,8 @@ from containerd_py._flows.results import CompletedProcess
 from containerd_py._flows.snapshotter_care import CleanupReport, SnapshotterInfo, UnusedSnapshot
 from containerd_py._flows.stats import Stats, StatsStream
 from containerd_py._flows.terminal_session import DETACHED, Detached, TerminalSession, attached_terminal
+from containerd_py._flows.volume_mounts import VolumeMount
+from containerd_py._flows.volume_store import Volume
 from containerd_py.archives.limits import ArchiveLimits
 from containerd_py.cio.config import NULL_IO, IOConfig, log_binary, log_file, log_uri
 from containerd_py.cio.fifos import FifoIO, attach_fifos, open_fifos
@@ -58,6 +62,7 @@ from containerd_py.errors import (
     InvalidArgumentError,
     ManifestNotSupportedError,
     ManifestTooLargeError,
+    MissingExtraError,
     NotFoundError,
     NotModifiedError,
     NotSupportedError,
@@ -90,8 +95,10 @@ from containerd_py.errors import (
 from containerd_py.filters import Filter, check_filter, where
 from containerd_py.image import Image, ImageUsage
 from containerd_py.lifetimes import Deletable, deleting
+from containerd_py.oci.cdi_registry import CDIRegistry
 from containerd_py.oci.config_changes import ConfigChanges
 from containerd_py.oci.image_spec import History, ImageConfig, Manifest
+from containerd_py.oci.user_namespaces import UserNamespace
 from containerd_py.pool import ClientPool
 from containerd_py.process import Process
 from containerd_py.progress import Progress
@@ -160,6 +167,7 @@ __all__ = [
     "AlreadyExistsError",
     "ArchiveError",
     "ArchiveLimits",
+    "CDIRegistry",
     "CancelledByDaemonError",
     "CheckpointError",
     "Cleanup",
@@ -234,6 +242,7 @@ __all__ = [
     "ManifestTooLargeError",
     "MemoryMetrics",
     "Metrics",
+    "MissingExtraError",
     "Mount",
     "Namespace",
     "NamespaceCreate",
@@ -320,14 +329,20 @@ __all__ = [
     "UnpackError",
     "UnusedSnapshot",
     "Usage",
+    "UserNamespace",
     "Version",
+    "Volume",
+    "VolumeMount",
+    "Volumes",
     "attach_fifos",
     "attached_terminal",
     "check_filter",
     "connect",
     "deleting",
+    "find_cdi_devices",
     "for_each",
     "json_file_log",
+    "load_cdi_registry",
     "log_binary",
     "log_file",
     "log_uri",

@@ -165,6 +165,10 @@ class CleanupError(ContainerdError):
     """Something that had to be taken back is left behind; the message names it."""
 
 
+class MissingExtraError(NotFoundError):
+    """Something needs an optional dependency that is not installed; the message names the extra."""
+
+
 class CheckpointError(FailedPreconditionError):
     """criu could not save a task, or bring it back; the notes have the end of its log where it can be read."""
 

@@ -15,10 +15,13 @@ from containerd_py._flows.restore_container import restore_container
 from containerd_py._flows.results import CompletedProcess, Input
 from containerd_py._flows.run_task import open_run, run
 from containerd_py._flows.state_directory import remove_leftover_directories
+from containerd_py._flows.volume_mounts import VolumeMount
 from containerd_py.container import Container
 from containerd_py.image import Image
 from containerd_py.oci import runtime_spec
+from containerd_py.oci.runtime_spec import NamespaceType
 from containerd_py.oci.spec_options import SpecOption
+from containerd_py.oci.user_namespaces import UserNamespace
 from containerd_py.remotes.registry import Registry
 from containerd_py.services.containers import Runtime
 from containerd_py.services.runc import RuncOptions
@@ -48,6 +51,12 @@ class ContainerCalls(Calls):
         labels: Mapping[str, str] | None = None,
         extensions: Mapping[str, TypedValue] | None = None,
         name: str | None = None,
+        namespaces: Mapping[NamespaceType, str] | None = None,
+        cdi_devices: Sequence[str] = (),
+        init: bool | str = False,
+        user_namespace: UserNamespace | None = None,
+        volumes: Sequence[VolumeMount | str] = (),
+        image_volumes: bool = False,
         **networking: Unpack[NetworkOptions],
     ) -> Container:
         """Create a container of an image on a fresh snapshot; snapshot, spec and record are undone together on failure.
@@ -55,11 +64,32 @@ class ContainerCalls(Calls):
         `id` is generated where not given. A reference as `image` stands for `ensure_image` of it. `args` follow the
         image's entrypoint; without them its own command runs. `env` is laid over the image's; `user` is looked up in
         the image ("name", "uid", "name:group", "uid:gid"). `spec_options` come last and see everything before them.
-        Image labels become the container's, except those reserved for containerd. `name` is what users call it, also to nerdctl: one container of the
-        namespace has it, and it is free again when that one is deleted.
+        Image labels become the container's, except those reserved for containerd. `name` is what users call it, also to
+        nerdctl: one container of the namespace has it, and it is free again when that one is deleted.
+
+        `volumes` are directories that outlive it, "NAME:/path" or a `VolumeMount`; "/path" is one of its own, which is
+        removed with it, and so are, with `image_volumes`, those that the image declares. What is not there is made;
+        what is empty gets the image's content.
+
+        `network` is a network of `client.networks`, by name, or several; "bridge" is the default one. "host" shares the
+        host's, "container:ID" another container's; "none", as nothing at all, is a namespace with nothing but loopback.
+        `ports` publishes ports: "8080:80", "127.0.0.1:8080:80/tcp", "5000-5009:5000-5009/udp"; without a host port one
+        is chosen. `hostname`, `dns`, `dns_search`, `dns_options` and `extra_hosts` (name to address, "host-gateway"
+        being the host's) fill its hosts, hostname and resolv.conf; `ip` and `mac` are its addresses on the network.
+        `container.networks()` tells what came of it. The container is attached until it is deleted.
+
+        `namespaces` says, by kind ("pid", "ipc", …), where the process lives: "host", "container:ID" of one that runs,
+        the path of a namespace, "private". `cdi_devices` are names of devices as in `find_cdi_devices`. With `init` an
+        init of the host, tini or the one named, starts the command and reaps what it leaves behind.
+
+        With `user_namespace` the container's root and its other users are unprivileged users of the host, and its files
+        theirs: shown so by the snapshotter where it can (containerd 2.0's overlayfs on Linux 5.19), else in a copy that
+        the containers of an image with the same maps share. `UserNamespace.of(100000)` maps 65,536 IDs.
 
         Raises:
+            NotSupportedError: For a user namespace files would have to be copied, which this program cannot.
             AlreadyExistsError: The ID is taken, or the name is another container's.
+            CNIError: A network plugin refused or failed; nothing is left of it.
             InvalidArgumentError: An argument cannot work: no command, no such user, no identifier.
         """
         ensured = (
@@ -82,6 +112,12 @@ class ContainerCalls(Calls):
             labels=labels,
             extensions=extensions,
             name=name,
+            namespaces=namespaces,
+            cdi_devices=cdi_devices,
+            init=init,
+            user_namespace=user_namespace,
+            volumes=volumes,
+            image_volumes=image_volumes,
             **networking,
         )
         return created.container

@@ -11,16 +11,21 @@ from typing import Final, Unpack
 
 import attrs
 
+from containerd_py._flows.container_volumes import fill_volumes, holding_volumes, make_volumes
 from containerd_py._flows.defaults import chosen_snapshotter
+from containerd_py._flows.host_options import host_options
 from containerd_py._flows.leasing import hold_lease
 from containerd_py._flows.name_store import acquire_name, check_name, release_name
 from containerd_py._flows.nerdctl_labels import nerdctl_labels, with_nerdctl_annotations
 from containerd_py._flows.plan_networks import NetworkOptions, plan_networks
 from containerd_py._flows.prepare_snapshot import prepare_snapshot
+from containerd_py._flows.remapped_snapshot import runtime_for, snapshot_base
 from containerd_py._flows.specs import spec_to_value
 from containerd_py._flows.state_directory import StateDirectory, holding_state_directory
 from containerd_py._flows.undoing import Undo, settled, undoing
 from containerd_py._flows.users import look_up_user
+from containerd_py._flows.volume_mounts import VolumeMount, all_mounts, volume_labels, volume_wishes
+from containerd_py._flows.volume_store import VolumeStore
 from containerd_py._transport.scope import check_identifier
 from containerd_py.container import Container
 from containerd_py.errors import InvalidArgumentError, NotFoundError
@@ -31,6 +36,7 @@ from containerd_py.oci.default_spec import default_spec
 from containerd_py.oci.host import supports_seccomp, uses_cgroup2
 from containerd_py.oci.image_options import check_image_config
 from containerd_py.oci.image_spec import ImageConfig, container_labels
+from containerd_py.oci.runtime_spec import NamespaceType
 from containerd_py.oci.seccomp import finish_seccomp
 from containerd_py.oci.spec_options import (
     SpecOption,
@@ -43,11 +49,13 @@ from containerd_py.oci.spec_options import (
     with_rootfs_readonly,
     with_tty,
     with_user,
+    with_user_namespace,
 )
+from containerd_py.oci.user_namespaces import UserNamespace
 from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainerRecord, Runtime
 from containerd_py.services.runc import RuncOptions
-from containerd_py.types import Mount
+from containerd_py.types import NO_LABELS, Mount
 from containerd_py.typeurl import TypedValue
 
 _log = logging.getLogger(__name__)
@@ -69,7 +77,13 @@ class ContainerOptions(NetworkOptions, total=False):
     runtime: str | Runtime | RuncOptions | None
     labels: Mapping[str, str] | None
     extensions: Mapping[str, TypedValue] | None
+    namespaces: Mapping[NamespaceType, str] | None
+    cdi_devices: Sequence[str]
+    init: bool | str
     name: str | None
+    volumes: Sequence[VolumeMount | str]
+    image_volumes: bool
+    user_namespace: UserNamespace | None
 
 
 @attrs.frozen
@@ -99,6 +113,12 @@ async def create_container(
     labels: Mapping[str, str] | None = None,
     extensions: Mapping[str, TypedValue] | None = None,
     name: str | None = None,
+    namespaces: Mapping[NamespaceType, str] | None = None,
+    cdi_devices: Sequence[str] = (),
+    init: bool | str = False,
+    user_namespace: UserNamespace | None = None,
+    volumes: Sequence[VolumeMount | str] = (),
+    image_volumes: bool = False,
     **networking: Unpack[NetworkOptions],
 ) -> Created:
     """Create a container of an image; snapshot, spec and record are undone together when that fails."""
@@ -114,15 +134,22 @@ async def create_container(
         await image.unpack(snapshotter_name)
     chain_id = await image.chain_id()
     chosen_runtime = await _runtime(services, runtime)
+    if user_namespace is not None:
+        chosen_runtime = runtime_for(chosen_runtime, user_namespace.checked())
     plan = await plan_networks(services, container_id, name, networking)
+    looked_up = await host_options(services, namespaces=namespaces, cdi_devices=cdi_devices, init=init)
+    wishes = volume_wishes(volumes, config, of_image=image_volumes, mounts=mounts)
     async with (
         _state_directory(services, container_id, wanted=name is not None or plan.state is not None) as state,
+        _volume_store(services, wanted=bool(wishes)) as store,
         undoing(services.connection) as undo,
     ):
         if state is not None and name is not None:
             with undo.making(f"releasing the name {name}", partial(release_name, state, name)):
                 await acquire_name(services, state, name)
-        chosen_labels = _labels(config, labels) | nerdctl_labels(
+        mounted = [] if store is None else await make_volumes(store, undo, wishes)
+        chosen_labels = _labels(config, labels) | volume_labels(mounted, mounts)
+        chosen_labels |= nerdctl_labels(
             namespace=services.namespace,
             platform=config.platform,
             networks=plan.names,
@@ -130,13 +157,16 @@ async def create_container(
             name=name,
         )
         async with hold_lease(services) as leased:
-            rootfs = await _prepare(leased, undo, snapshotter_name, container_id, chain_id)
+            rootfs = await _prepare(leased, undo, snapshotter_name, container_id, chain_id, user_namespace)
+            await fill_volumes(mounted, rootfs)
             found = await look_up_user(config.user if user is None else user, rootfs)
             options = compose(
                 with_image_config(config, args),
                 with_user(found),
-                *_options(env=env, cwd=cwd, mounts=mounts, terminal=terminal, read_only=read_only),
+                *_options(env=env, cwd=cwd, mounts=all_mounts(mounted, mounts), terminal=terminal, read_only=read_only),
+                *([] if user_namespace is None else [with_user_namespace(user_namespace.uids, user_namespace.gids)]),
                 *plan.spec_options(state),
+                looked_up,
                 *spec_options,
             )
             given = _default_spec(services.namespace, container_id)
@@ -167,10 +197,17 @@ def _state_directory(
     return holding_state_directory(services, container_id) if wanted else nullcontext()
 
 
-async def _prepare(services: Services, undo: Undo, snapshotter: str, key: str, parent: str) -> list[Mount]:
+def _volume_store(services: Services, *, wanted: bool) -> AbstractAsyncContextManager[VolumeStore | None]:
+    return holding_volumes(services) if wanted else nullcontext()
+
+
+async def _prepare(
+    services: Services, undo: Undo, snapshotter: str, key: str, parent: str, ids: UserNamespace | None
+) -> list[Mount]:
     snapshots = services.snapshotter(snapshotter)
+    base, labels = (parent, NO_LABELS) if ids is None else await snapshot_base(services, snapshotter, parent, ids)
     with undo.making(f"removing snapshot {key}", lambda: snapshots.remove(key)):
-        return await prepare_snapshot(snapshots, key, parent=parent)
+        return await prepare_snapshot(snapshots, key, parent=base, labels=labels)
 
 
 def _default_spec(namespace: str, container_id: str) -> runtime_spec.Spec:

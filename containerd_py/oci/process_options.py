@@ -7,8 +7,9 @@ from typing import Final, TypeAlias
 
 from containerd_py.errors import InvalidArgumentError
 from containerd_py.oci.default_spec import DEFAULT_PATH
-from containerd_py.oci.runtime_spec import Rlimit, Spec
+from containerd_py.oci.runtime_spec import Mount, Rlimit, Spec
 from containerd_py.oci.spec_editing import SpecOption, check_integer, check_string, process_of, spec_option, strings
+from containerd_py.oci.spec_json import clone
 
 EnvSource: TypeAlias = "str | Mapping[str, str | None] | Iterable[str]"
 
@@ -30,6 +31,29 @@ def with_process_args(*args: str | Iterable[str]) -> SpecOption:
         process = process_of(spec)
         process["args"] = list(command)
         process.pop("commandLine", None)
+
+    return spec_option(edit)
+
+
+def with_init(program: str, *, inside: str = "/sbin/docker-init") -> SpecOption:
+    """Let an init of the daemon's host start the command, pass it signals and reap what it leaves behind.
+
+    `program` is tini or its like, mounted read-only at `inside`. Apply it after the command is set.
+
+    Raises:
+        InvalidArgumentError: A path is not absolute, or, when applied, there is no command.
+    """
+    for path in (program, inside):
+        if not check_string(path, what="init").startswith("/"):
+            raise InvalidArgumentError(f"init: {path[:160]!a} must be an absolute path")
+    mount: Mount = {"destination": inside, "source": program, "type": "bind", "options": ["bind", "ro"]}
+
+    def edit(spec: Spec) -> None:
+        process = process_of(spec)
+        if not process.get("args"):
+            raise InvalidArgumentError("init: there is no command for it to start: give args")
+        process["args"] = [inside, "--", *process["args"]]
+        spec.setdefault("mounts", []).append(clone(mount))
 
     return spec_option(edit)
 

@@ -25,7 +25,7 @@ AREAS: Final = {
     "Making images": "LayerSource DirectoryLayer TarLayer RunLayer ConfigChanges",
     "Archives": "Import Export ArchiveLimits",
     "Registries": "Registry Repository RegistryLimits Credential DockerConfig Secret",
-    "Files of containers": "CopiedOut FileStatus",
+    "Files of containers": "CopiedOut FileStatus UserNamespace",
     "Containers": "Container ContainerRecord Runtime RuncOptions ShimOptions CompletedProcess deleting Deletable Cleanup for_each",
     "Tasks and processes": """Task Process ExitStatus ProcessStatus ProcessInfo TaskState Metrics CpuMetrics
         MemoryMetrics PidsMetrics IoMetrics Stats StatsStream TopEntry""",
@@ -35,6 +35,7 @@ AREAS: Final = {
     "Values of services": """ContentInfo IngestStatus Lease LeaseResource LEASE_LIFETIME Namespace SnapshotInfo
         SnapshotKind SnapshotterInfo UnusedSnapshot CleanupReport Usage Mount Plugin PluginInfo ServerInfo HealthStatus Timestamp
         TypedValue""",
+    "Devices": "find_cdi_devices load_cdi_registry CDIRegistry",
     "Events": "Envelope Event EventsGap",
     "Filters": "where Filter check_filter",
 }
