@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from containerd_py._flows.container_volumes import remove_own_volumes
 from containerd_py._flows.name_store import release_name
 from containerd_py._flows.state_directory import recorded_state_directory, remove_state_directory
 from containerd_py.errors import FailedPreconditionError, NotFoundError
@@ -23,6 +24,7 @@ async def delete_container(services: Services, container_id: str, *, snapshot: b
     state = recorded_state_directory(services.namespace, container_id, record.labels)
     if state is not None:
         await remove_state_directory(state)
+    await remove_own_volumes(services, record)
     await services.containers.delete(container_id)
     # Only now, that never two have it; left behind, it is taken for what it is by the next one who wants it.
     if state is not None and (name := record.labels.get(NERDCTL_NAME)):

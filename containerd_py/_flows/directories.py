@@ -22,10 +22,27 @@ async def remove_directory(path: str) -> None:
 
 
 def _remove(path: str) -> None:
-    if not os.path.lexists(path):
-        return
+    if os.path.lexists(path):
+        check_nothing_mounted(path)
+        remove_tree(path)
+
+
+def check_nothing_mounted(path: str) -> None:
+    """Refuse to have a directory removed where this process sees something mounted. Blocks.
+
+    Raises:
+        FailedPreconditionError: Something is mounted on it or in it.
+    """
     if mounted := _mounts_below(os.path.realpath(path)):
         raise FailedPreconditionError(f"{path} is not removed: {mounted[0]} is mounted there")
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory without looking at mounts. Blocks. That it goes meanwhile, or has gone, is fine.
+
+    Raises:
+        OSError: It is a link or a file, or this user may not remove it.
+    """
     shutil.rmtree(path, onerror=_unless_gone)
 
 
