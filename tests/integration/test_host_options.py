@@ -1,14 +1,16 @@
 """What a container's spec gets from the host: CDI devices, other containers' namespaces, an init. Seen from inside."""
 
 import json
+import os
 import re
+import stat
 import uuid
 from pathlib import Path
 
 import anyio
 import pytest
 
-from containerd_py import Client, Image, deleting, find_cdi_devices, load_cdi_registry
+from containerd_py import Client, Image, find_cdi_devices, load_cdi_registry
 from containerd_py.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 
 pytestmark = pytest.mark.lines("2.1")  # the daemon has no part in it but to hand the spec on
@@ -21,14 +23,21 @@ CDI = {
             "name": "zero",
             "containerEdits": {
                 "env": ["THING=zero"],
-                "deviceNodes": [{"path": "/dev/thing0", "hostPath": "/dev/zero", "permissions": "r"}],
+                "deviceNodes": [{"path": "/dev/thing0", "hostPath": "/dev/zero"}],
                 "additionalGids": [4242],
             },
         }
     ],
     "containerEdits": {"env": ["DRIVER=1"]},
 }
-LOOK = "echo $THING $DRIVER; head -c 4 /dev/thing0 | od -An -tx1; grep Groups /proc/self/status; cat /driver/version; echo no >/dev/thing0"
+LOOK = """
+echo $THING $DRIVER
+head -c 4 /dev/thing0 | od -An -tx1
+true </dev/thing1 && echo read
+true >/dev/thing1 || echo not written
+grep Groups /proc/self/status
+cat /driver/version
+"""
 
 
 async def test_a_cdi_device_is_there(client: Client, busybox: Image, tmp_path: Path):
@@ -38,7 +47,9 @@ async def test_a_cdi_device_is_there(client: Client, busybox: Image, tmp_path: P
     hook = tmp_path / "hook"
     hook.write_text(f"#!/bin/sh\ncat >{tmp_path}/state\necho $HOOK >>{tmp_path}/hooked\n")
     hook.chmod(0o755)
+    os.mknod(tmp_path / "node", stat.S_IFCHR | 0o666, os.makedev(10, 237))  # loop-control: no container may use it
     edits = CDI["containerEdits"] | {
+        "deviceNodes": [{"path": "/dev/thing1", "hostPath": str(tmp_path / "node"), "permissions": "r"}],
         "mounts": [
             {"hostPath": str(tmp_path / "driver"), "containerPath": "/driver", "options": ["rbind", "ro"]},
         ],
@@ -49,10 +60,11 @@ async def test_a_cdi_device_is_there(client: Client, busybox: Image, tmp_path: P
     registry = await load_cdi_registry([tmp_path / "cdi"])
     assert [*registry.devices] == ["vendor.example/thing=zero"]
     option = await find_cdi_devices("vendor.example/thing=zero", directories=[tmp_path / "cdi"])
-    completed = await client.run(busybox, ["/bin/sh", "-c", LOOK], user="1000:1000", spec_options=[option], check=False)
-    assert completed.stdout.split()[:6] == b"zero 1 00 00 00 00".split()
-    assert completed.stdout.split()[-3:] == [b"4242", b"driver", b"7"]
-    assert b"denied" in completed.stderr or b"not permitted" in completed.stderr
+    look = ["/bin/sh", "-c", LOOK]
+    completed = await client.run(busybox, look, user="1000:1000", spec_options=[option])
+    said = completed.stdout.split()
+    assert said[:9] == b"zero 1 00 00 00 00 read not written".split()
+    assert said[-3:] == [b"4242", b"driver", b"7"]
     assert (tmp_path / "hooked").read_text() == "ran\n"
     assert json.loads((tmp_path / "state").read_text())["status"] in {"creating", "created"}
 
