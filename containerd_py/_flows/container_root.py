@@ -15,11 +15,11 @@ from typing import Final
 from containerd_py._completion import run_to_completion
 from containerd_py._flows.specs import spec_of
 from containerd_py.errors import FailedPreconditionError, NotFoundError, UnavailableError
+from containerd_py.oci.user_namespaces import HOST_IDS, UserNamespace, user_namespace_of
 from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainerRecord
 from containerd_py.services.tasks import ProcessStatus, TaskState
 from containerd_py.trees.failures import typed_errors
-from containerd_py.trees.id_maps import IDENTITY, IDMaps, id_maps_of
 from containerd_py.trees.private_mounts import open_mounted
 from containerd_py.trees.roots import Root
 
@@ -100,5 +100,5 @@ async def _open_resting(services: Services, record: ContainerRecord, opened: lis
     await run_to_completion(lambda: opened.append(open_mounted(mounts, writable=writable)))
 
 
-def _ids(record: ContainerRecord) -> IDMaps:
-    return IDENTITY if record.spec is None else id_maps_of(spec_of(record))
+def _ids(record: ContainerRecord) -> UserNamespace:
+    return HOST_IDS if record.spec is None else user_namespace_of(spec_of(record))

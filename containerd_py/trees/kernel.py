@@ -32,11 +32,13 @@ CLONE_NEWNS: Final = 0x00020000
 CLONE_NEWUSER: Final = 0x10000000
 
 _OPEN_TREE: Final = 428
+_MOVE_MOUNT: Final = 429
 _OPENAT2: Final = 437
 _MOUNT_SETATTR: Final = 442
 _OPEN_TREE_CLONE: Final = 1
 _AT_FDCWD: Final = -100
 _AT_EMPTY_PATH: Final = 0x1000
+_MOVE_EMPTY_PATH: Final = 4
 _AT_RECURSIVE: Final = 0x8000
 _MOUNT_ATTR_IDMAP: Final = 0x00100000
 _TRIES: Final = 256  # of a path walk while somebody renames directories on the way: the kernel gives up each time
@@ -97,6 +99,20 @@ def clone_tree(path: str) -> int:
     if opened < 0:
         raise _error(path)
     return int(opened)
+
+
+def move_mount(tree: int, target: str) -> None:
+    """Mount a mount of `clone_tree` at a path, in the calling thread's mount namespace."""
+    failed = _libc.syscall(
+        ctypes.c_long(_MOVE_MOUNT),
+        ctypes.c_int(tree),
+        b"",
+        ctypes.c_int(_AT_FDCWD),
+        os.fsencode(target),
+        ctypes.c_uint(_MOVE_EMPTY_PATH),
+    )
+    if failed:
+        raise _error(target)
 
 
 def map_ids(tree: int, user_namespace: int) -> None:

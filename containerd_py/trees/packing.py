@@ -11,21 +11,21 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from contextlib import closing, suppress
 from typing import Final
 
 import attrs
 
-from containerd_py.errors import FailedPreconditionError, InvalidArgumentError
+from containerd_py.errors import FailedPreconditionError
 from containerd_py.trees.entries import BLOCK, CAPABILITY, END, Entry, Extents, header_of, padding
 from containerd_py.trees.failures import shown, typed_errors
 from containerd_py.trees.kernel import file_system_kind
-from containerd_py.trees.roots import OPEN_PATH, Root
+from containerd_py.trees.roots import Root
+from containerd_py.trees.walking import Found, walk
 
 _log = logging.getLogger(__name__)
 CHUNK: Final = 1024 * 1024  # bytes of a piece
-_MAX_DEPTH: Final = 256  # directories in each other; each takes two descriptors while it is read
 _MAX_LINKED: Final = 100_000  # files with several names that are remembered; further ones are copied several times
 _MAX_EXTENTS: Final = 10_000  # pieces of a sparse file; one that has more is copied with its holes filled
 _USER: Final = "user."
@@ -53,21 +53,6 @@ class PackOptions:
     is_sparse: bool = False
 
 
-@attrs.define
-class _Folder:
-    """A directory being read: what is left of it, and where it is in the archive."""
-
-    descriptor: int
-    names: Iterator[os.DirEntry[str]]
-    stop: Callable[[], None]
-    path: str
-    device: int
-
-    def close(self) -> None:
-        self.stop()
-        os.close(self.descriptor)
-
-
 class Packer:
     """Packs what a descriptor stands for, opened with O_PATH, which somebody else closes."""
 
@@ -76,7 +61,6 @@ class Packer:
         self._top = descriptor
         self._name = name
         self._options = options
-        self._folders: list[_Folder] = []
         self._linked: dict[tuple[int, int], str] = {}
 
     def pieces(self) -> Generator[bytes, None, None]:
@@ -89,63 +73,32 @@ class Packer:
         """
         pending: list[bytes] = []
         size = 0
-        try:
-            for piece in self._parts():
+        with closing(self._parts()) as parts:
+            for piece in parts:
                 if size and size + len(piece) > CHUNK:
                     yield b"".join(pending)
                     pending, size = [], 0
                 pending.append(piece)
                 size += len(piece)
-            yield b"".join([*pending, END])
-        finally:
-            while self._folders:
-                self._folders.pop().close()
+        yield b"".join([*pending, END])
 
-    def _parts(self) -> Iterator[bytes]:
+    def _parts(self) -> Generator[bytes, None, None]:
         with typed_errors(f"copying {shown(self._name)}"):
             status = os.fstat(self._top)
-            if stat.S_ISSOCK(status.st_mode):
-                raise InvalidArgumentError(f"{shown(self._name)} is a socket: it cannot be copied")
             yield from self._member(self._top, self._name, status)
-            if stat.S_ISDIR(status.st_mode):
-                self._enter(self._top, self._name, status)
-        while self._folders:
-            with typed_errors(f"copying {shown(self._folders[-1].path)}"):
-                yield from self._next()
+        if stat.S_ISDIR(status.st_mode):
+            with closing(walk(self._top, self._name)) as below:
+                for found in below:
+                    with typed_errors(f"copying {shown(found.path)}"):
+                        yield from self._below(found)
 
-    def _next(self) -> Iterator[bytes]:
-        """Take the next name of the directory that is being read."""
-        folder = self._folders[-1]
-        found = next(folder.names, None)
-        if found is None:
-            self._folders.pop().close()
+    def _below(self, found: Found) -> Iterator[bytes]:
+        if stat.S_ISSOCK(found.status.st_mode):
+            _log.warning("%s is a socket: no archive can hold it", shown(found.path))
             return
-        path = found.name if folder.path == "." else f"{folder.path}/{found.name}"
-        try:
-            descriptor = os.open(found.name, OPEN_PATH | os.O_CLOEXEC, dir_fd=folder.descriptor)
-        except FileNotFoundError:
-            return  # removed since it was listed
-        try:
-            status = os.fstat(descriptor)
-            if stat.S_ISSOCK(status.st_mode):
-                _log.warning("%s is a socket: no archive can hold it", shown(path))
-                return
-            yield from self._member(descriptor, path, status)
-            if stat.S_ISDIR(status.st_mode) and not _is_made_up(descriptor, status.st_dev != folder.device):
-                self._enter(descriptor, path, status)
-        finally:
-            os.close(descriptor)
-
-    def _enter(self, descriptor: int, path: str, status: os.stat_result) -> None:
-        if len(self._folders) >= _MAX_DEPTH:
-            raise FailedPreconditionError(f"{shown(path)} lies more than {_MAX_DEPTH} directories deep")
-        opened = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=descriptor)
-        try:
-            names = os.scandir(opened)
-        except BaseException:
-            os.close(opened)
-            raise
-        self._folders.append(_Folder(opened, names, names.close, path, status.st_dev))
+        if found.is_mounted and file_system_kind(found.descriptor) in _MADE_UP:
+            found.enters = False
+        yield from self._member(found.descriptor, found.path, found.status)
 
     def _member(self, descriptor: int, path: str, status: os.stat_result) -> Iterator[bytes]:
         if stat.S_ISREG(status.st_mode):
@@ -205,10 +158,6 @@ class Packer:
             attributes=attributes or {},
             extents=extents,
         )
-
-
-def _is_made_up(descriptor: int, is_mounted: bool) -> bool:
-    return is_mounted and file_system_kind(descriptor) in _MADE_UP
 
 
 def _data(descriptor: int, start: int, size: int, path: str) -> Iterator[bytes]:

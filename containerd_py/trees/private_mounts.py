@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 import attrs
 
 from containerd_py.errors import FailedPreconditionError, PermissionDeniedError
+from containerd_py.oci.user_namespaces import UserNamespace, from_label
 from containerd_py.trees.failures import typed_errors
 from containerd_py.trees.kernel import (
     CLONE_NEWNS,
@@ -31,9 +32,12 @@ from containerd_py.trees.kernel import (
     MS_RELATIME,
     MS_REMOUNT,
     clone_tree,
+    map_ids,
     mount,
+    move_mount,
     unshare,
 )
+from containerd_py.trees.user_namespace_file import open_user_namespace
 from containerd_py.types import Mount
 
 ResultT = TypeVar("ResultT")
@@ -75,10 +79,11 @@ def open_mounted(mounts: Sequence[Mount], *, writable: bool) -> int:
         PermissionDeniedError: This user may not mount.
         FailedPreconditionError: The snapshot is not on this machine, or has mounts of a kind that is unknown here.
     """
-    steps = [_step(each if writable else _read_only(each)) for each in mounts]
-    if not steps:
+    if not mounts:
         raise FailedPreconditionError("the snapshot has no mounts")
-    return in_private_namespace(lambda: _mounted(steps))
+    for each in mounts:
+        _check_kind(each)
+    return in_private_namespace(lambda: _mounted(mounts, writable=writable))
 
 
 def in_private_namespace(work: Callable[[], ResultT]) -> ResultT:
@@ -114,10 +119,12 @@ def _leave_host() -> None:
     mount("tmpfs", _STAGE, "tmpfs", _HARMLESS, "mode=0700")
 
 
-def _mounted(steps: Sequence[_Step]) -> int:
+def _mounted(mounts: Sequence[Mount], *, writable: bool) -> int:
     place = f"{_STAGE}/root"
     os.mkdir(place)  # noqa: PTH102
-    for step in steps:
+    for snapshot in mounts:
+        mapped = _with_mapped_layers(snapshot)
+        step = _step(mapped if writable else _read_only(mapped))
         os.chdir(step.folder)  # of this thread alone: the namespace came with a working directory of its own
         mount(step.source, place, step.kind, step.flags, step.data)
         if step.flags & MS_BIND:  # whose other flags count only when mounted once more
@@ -125,11 +132,46 @@ def _mounted(steps: Sequence[_Step]) -> int:
     return clone_tree(place)
 
 
-def _step(snapshot: Mount) -> _Step:
+def _check_kind(snapshot: Mount) -> None:
     if snapshot.type not in _KINDS or snapshot.target or "loop" in snapshot.options:
         raise FailedPreconditionError(
             f"a snapshot of type {snapshot.type[:64]!a} cannot be mounted by this program: run the container's task"
         )
+
+
+def _with_mapped_layers(snapshot: Mount) -> Mount:
+    """Have an overlay's lower layers show their owners through ID maps, where the snapshotter asks for that.
+
+    From containerd 2.0 on; the upper layer has the mapped IDs on the disk.
+    """
+    maps = {name: value for name, _, value in (option.partition("=") for option in snapshot.options)}
+    if "uidmap" not in maps or "gidmap" not in maps:
+        return snapshot
+    ids = UserNamespace(uids=from_label(maps["uidmap"]), gids=from_label(maps["gidmap"])).checked()
+    others = [option for option in snapshot.options if option.partition("=")[0] not in {"lowerdir", "uidmap", "gidmap"}]
+    if snapshot.type != "overlay":
+        raise FailedPreconditionError(f"a snapshot of type {snapshot.type[:64]!a} cannot be mounted with ID maps")
+    namespace = open_user_namespace(ids)
+    try:
+        layers = [_mapped_layer(path, namespace, index) for index, path in enumerate(maps["lowerdir"].split(":"))]
+    finally:
+        os.close(namespace)
+    return attrs.evolve(snapshot, options=(*others, f"lowerdir={':'.join(layers)}"))
+
+
+def _mapped_layer(path: str, namespace: int, index: int) -> str:
+    place = f"{_STAGE}/{index}"
+    os.mkdir(place)  # noqa: PTH102
+    tree = clone_tree(path)
+    try:
+        map_ids(tree, namespace)
+        move_mount(tree, place)
+    finally:
+        os.close(tree)
+    return place
+
+
+def _step(snapshot: Mount) -> _Step:
     flags, data = 0, []
     for option in snapshot.options:
         if option in _FLAGS:

@@ -15,7 +15,7 @@ from typing import Final
 
 import attrs
 
-from containerd_py.trees.id_maps import IDENTITY, IDMaps
+from containerd_py.oci.user_namespaces import HOST_IDS, UserNamespace
 from containerd_py.trees.kernel import (
     RESOLVE_BENEATH,
     RESOLVE_IN_ROOT,
@@ -37,7 +37,7 @@ class Root:
     """
 
     descriptor: int
-    ids: IDMaps = IDENTITY
+    ids: UserNamespace = HOST_IDS
     is_local: bool = False
 
     def open(self, path: str, flags: int = OPEN_PATH) -> int:
