@@ -8,10 +8,12 @@ with real I/O, and leave nothing behind::
         print(completed.stdout)
 """
 
+from containerd_py._calls.networks import Networks
 from containerd_py._calls.volumes import Volumes
 from containerd_py._flows.cdi import find_cdi_devices, load_cdi_registry
 from containerd_py._flows.check_image import ImageCheck
 from containerd_py._flows.container_logs import LogLine
+from containerd_py._flows.container_networks import ContainerNetwork
 from containerd_py._flows.copy_files import CopiedOut, FileStatus
 from containerd_py._flows.export_images import Export
 from containerd_py._flows.image_details import HistoryEntry, ImageDetails
@@ -23,6 +25,7 @@ from containerd_py._flows.process_table import TopEntry
 from containerd_py._flows.prune_images import PruneReport
 from containerd_py._flows.pull import Pull
 from containerd_py._flows.push import Push
+from containerd_py._flows.reclaim_networks import ReclaimReport
 from containerd_py._flows.results import CompletedProcess
 from containerd_py._flows.snapshotter_care import CleanupReport, SnapshotterInfo, UnusedSnapshot
 from containerd_py._flows.stats import Stats, StatsStream
@@ -36,6 +39,9 @@ from containerd_py.cio.inherit import open_inherited
 from containerd_py.cio.json_log import json_file_log
 from containerd_py.cleanup import Cleanup
 from containerd_py.client import Client, connect
+from containerd_py.cni.ports import PortMapping
+from containerd_py.cni.results import CNIAddress, CNIDns, CNIInterface, CNIResult, CNIRoute
+from containerd_py.cni.settings import NetworkSettings
 from containerd_py.container import Container
 from containerd_py.daemon import Daemon, open_daemon
 from containerd_py.errors import (
@@ -46,6 +52,19 @@ from containerd_py.errors import (
     CheckpointError,
     CleanupError,
     ClientClosedError,
+    CNIConfigError,
+    CNIDecodeError,
+    CNIEnvironmentError,
+    CNIError,
+    CNIInputOutputError,
+    CNINotReadyError,
+    CNIPluginNotFoundError,
+    CNIPluginTimeoutError,
+    CNIProtocolError,
+    CNITryAgainError,
+    CNIUnknownContainerError,
+    CNIUnsupportedFieldError,
+    CNIVersionError,
     ConflictError,
     ConnectionLostError,
     ContainerdError,
@@ -95,6 +114,7 @@ from containerd_py.errors import (
 from containerd_py.filters import Filter, check_filter, where
 from containerd_py.image import Image, ImageUsage
 from containerd_py.lifetimes import Deletable, deleting
+from containerd_py.network import Network, NetworkInfo
 from containerd_py.oci.cdi_registry import CDIRegistry
 from containerd_py.oci.config_changes import ConfigChanges
 from containerd_py.oci.image_spec import History, ImageConfig, Manifest
@@ -168,6 +188,24 @@ __all__ = [
     "ArchiveError",
     "ArchiveLimits",
     "CDIRegistry",
+    "CNIAddress",
+    "CNIConfigError",
+    "CNIDecodeError",
+    "CNIDns",
+    "CNIEnvironmentError",
+    "CNIError",
+    "CNIInputOutputError",
+    "CNIInterface",
+    "CNINotReadyError",
+    "CNIPluginNotFoundError",
+    "CNIPluginTimeoutError",
+    "CNIProtocolError",
+    "CNIResult",
+    "CNIRoute",
+    "CNITryAgainError",
+    "CNIUnknownContainerError",
+    "CNIUnsupportedFieldError",
+    "CNIVersionError",
     "CancelledByDaemonError",
     "CheckpointError",
     "Cleanup",
@@ -183,6 +221,7 @@ __all__ = [
     "Container",
     "ContainerCreate",
     "ContainerDelete",
+    "ContainerNetwork",
     "ContainerRecord",
     "ContainerUpdate",
     "ContainerdError",
@@ -248,6 +287,10 @@ __all__ = [
     "NamespaceCreate",
     "NamespaceDelete",
     "NamespaceUpdate",
+    "Network",
+    "NetworkInfo",
+    "NetworkSettings",
+    "Networks",
     "NotFoundError",
     "NotModifiedError",
     "NotSupportedError",
@@ -257,6 +300,7 @@ __all__ = [
     "Platform",
     "Plugin",
     "PluginInfo",
+    "PortMapping",
     "Process",
     "ProcessExitError",
     "ProcessInfo",
@@ -266,6 +310,7 @@ __all__ = [
     "PruneReport",
     "Pull",
     "Push",
+    "ReclaimReport",
     "Reference",
     "Registry",
     "RegistryAuthenticationError",

@@ -36,11 +36,26 @@ AREAS: Final = {
         SnapshotKind SnapshotterInfo UnusedSnapshot CleanupReport Usage Mount Plugin PluginInfo ServerInfo HealthStatus Timestamp
         TypedValue""",
     "Devices": "find_cdi_devices load_cdi_registry CDIRegistry",
+    "Networks": """Networks Network NetworkInfo NetworkSettings ContainerNetwork PortMapping ReclaimReport CNIResult
+        CNIInterface CNIAddress CNIRoute CNIDns""",
     "Events": "Envelope Event EventsGap",
     "Filters": "where Filter check_filter",
 }
 WITH_MEMBERS: Final = frozenset(
-    ["Client", "Services", "Pull", "Image", "Container", "Task", "Process", "Daemon", "FifoIO", "TerminalSession"]
+    [
+        "Client",
+        "Services",
+        "Pull",
+        "Image",
+        "Container",
+        "Task",
+        "Process",
+        "Daemon",
+        "FifoIO",
+        "TerminalSession",
+        "Networks",
+        "Network",
+    ]
 )
 CONSTANTS: Final = {  # constants and aliases have no documentation of their own
     "NULL_IO": "I/O to and from /dev/null.",
