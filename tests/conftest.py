@@ -22,6 +22,7 @@ from containerd_py.testing.layers import LayerFile, random_layers
 from containerd_py.testing.registry import LocalRegistry, open_registry
 from containerd_py.testing.registry_options import TLSFiles
 from containerd_py.types import Platform
+from tests.harness.rpc_recorder import SessionRecorder
 
 LINES = ("1.6", "1.7", "2.1")
 DAEMONS = Path(__file__).parents[1] / ".cache" / "daemons"
@@ -46,10 +47,13 @@ def pytest_addoption(parser):
         "--line", action="append", choices=LINES, help="run on this containerd line only (may be given several times)"
     )
 
+    parser.addoption("--record-rpcs", type=Path, metavar="FOLDER", help="note which tests call which RPC")
     parser.addoption("--storm", action="store_true", help="repeat fault tests at every point, for hours if need be")
 
 
 def pytest_configure(config):
+    if folder := config.getoption("--record-rpcs"):
+        config.pluginmanager.register(SessionRecorder(folder, os.environ.get("PYTEST_XDIST_WORKER", "main")))
     config.addinivalue_line("markers", "lines(*names): the containerd lines a test is about; without it, all of them")
 
 
