@@ -33,8 +33,8 @@ AREAS: Final = {
         FifoIO IOConfig NULL_IO log_file log_binary log_uri json_file_log LogLine""",
     "A daemon of one's own": "open_daemon Daemon",
     "Values of services": """ContentInfo IngestStatus Lease LeaseResource LEASE_LIFETIME Namespace SnapshotInfo
-        SnapshotKind SnapshotterInfo UnusedSnapshot CleanupReport Usage Mount Plugin PluginInfo ServerInfo HealthStatus Timestamp
-        TypedValue""",
+        SnapshotKind SnapshotterInfo UnusedSnapshot CleanupReport Usage Mount Plugin PluginInfo ServerInfo Timestamp
+        TypedValue HealthStatus""",
     "Devices": "find_cdi_devices load_cdi_registry CDIRegistry",
     "Networks": """Networks Network NetworkInfo NetworkSettings ContainerNetwork PortMapping ReclaimReport CNIResult
         CNIInterface CNIAddress CNIRoute CNIDns""",

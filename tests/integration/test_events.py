@@ -93,6 +93,24 @@ async def test_no_event_after_subscribing_is_missed(services: Services, namespac
     await subscribe_then_publish(services, namespace, ROUNDS)
 
 
+async def subscribe_and_publish_at_once(services: Services, namespace: str, count: int) -> None:
+    """Let so many subscribe at the same time, each publishing as soon as it has; each event must come to its own."""
+
+    async def one(number: int) -> None:
+        async with services.events.subscribe(f"event.container_id=={number},{own(namespace)}") as envelopes:
+            await publish(services, number)
+            assert numbers(await take(envelopes)) == [number]
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(count):
+            tasks.start_soon(one, number)
+
+
+async def test_all_subscribe_and_publish_at_once(services: Services, namespace: str) -> None:
+    """Many subscriptions that begin at the same time miss nothing of what is published right after."""
+    await subscribe_and_publish_at_once(services, namespace, 50)
+
+
 async def test_many_subscribe_at_once(services: Services, namespace: str) -> None:
     """Subscriptions that begin at the same time do not take each other's probes for events, nor miss any."""
     received: list[list[int]] = []
