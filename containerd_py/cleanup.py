@@ -9,7 +9,7 @@ from typing import Final, Self
 import attrs
 
 from containerd_py._flows.directories import remove_directory
-from containerd_py._flows.undoing import Debt, Step, note_failures, undo_all
+from containerd_py._flows.undoing import CLEANUP_BOUND, CONTAINER_BOUND, Debt, Step, note_failures, undo_all
 from containerd_py.container import Container
 from containerd_py.lifetimes import DeletableT
 from containerd_py.process import Process
@@ -36,8 +36,8 @@ class Cleanup:
             task = cleanup.add(await container.create_task())
 
     Execs go first, then tasks, containers, snapshots, everything else, directories; within a kind, what was added last
-    goes first. All is out of reach of cancellation, each step is bounded to 10 s, a failure keeps nothing else from
-    being undone, and what has gone already is fine.
+    goes first. All is out of reach of cancellation, each step is bounded to 10 s and a container's, which may be on
+    networks, to 90 s; a failure keeps nothing else from being undone, and what has gone already is fine.
 
     Where something is left behind, the block raises an ExceptionGroup of all failures. When the block itself ends with
     an error, that one is raised, and the failures are its notes; `failures` has them in any case.
@@ -58,7 +58,8 @@ class Cleanup:
         async def delete() -> object:
             return await (thing.delete(force=True) if isinstance(thing, Process) else thing.delete())
 
-        self._push(_rank(thing), f"deleting {thing!r}", delete)
+        bound = CONTAINER_BOUND if isinstance(thing, Container) else CLEANUP_BOUND
+        self._push(_rank(thing), f"deleting {thing!r}", delete, bound=bound)
         return thing
 
     def add_snapshot(self, snapshots: SnapshotsService, key: str) -> None:
@@ -78,8 +79,8 @@ class Cleanup:
         """Forget everything added so far: it shall outlive the block."""
         self._duties.clear()
 
-    def _push(self, rank: int, what: str, step: Step) -> None:
-        self._duties.insert(0, _Duty(rank, Debt(what, step)))  # what was added last goes first
+    def _push(self, rank: int, what: str, step: Step, *, bound: float = CLEANUP_BOUND) -> None:
+        self._duties.insert(0, _Duty(rank, Debt(what, step, bound)))  # what was added last goes first
 
     async def _undo(self) -> int:
         due = sorted(self._duties, key=lambda duty: duty.rank)

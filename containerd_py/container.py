@@ -11,6 +11,7 @@ import attrs
 
 from containerd_py._flows.checkpoint import Parts, checkpoint
 from containerd_py._flows.container_logs import LogLine, open_logs, window
+from containerd_py._flows.container_networks import ContainerNetwork, check_networks, container_networks
 from containerd_py._flows.copy_files import CopiedOut, Owner, copy_from_local, copy_in, copy_out, copy_to_local
 from containerd_py._flows.create_task import check_terminal, create_task
 from containerd_py._flows.delete_container import delete_container
@@ -117,10 +118,28 @@ class Container:
         """
         return await update_resources(self._services, self._id, resources)
 
-    async def delete(self, *, snapshot: bool = True) -> None:
-        """Delete its record, its state directory, its name and, unless `snapshot` is False, its snapshot.
+    async def networks(self) -> Sequence[ContainerNetwork]:
+        """Return the networks of plugins it is attached to, with its addresses and published ports, as they were made.
 
         Raises:
+            NotFoundError: It was deleted.
+        """
+        return await container_networks(self._services, await self.record())
+
+    async def check_networks(self) -> None:
+        """Ask the plugins whether it is attached as it was (CNI's CHECK).
+
+        Raises:
+            CNIError: Something on the host is not as it was.
+            NotFoundError: It was deleted.
+        """
+        await check_networks(self._services, await self.record())
+
+    async def delete(self, *, snapshot: bool = True) -> None:
+        """Detach it from its networks, delete its record, directory, name and, unless `snapshot` is False, snapshot.
+
+        Raises:
+            CNIError: It cannot be detached from its networks; everything else is still there: try again.
             FailedPreconditionError: It has a task, even one that has ended: delete that first.
             NotFoundError: It was deleted already.
             OSError: This user may not remove its directory.

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol, TypeVar
 
-from containerd_py._flows.undoing import tidy
+from containerd_py._flows.undoing import CLEANUP_BOUND, CONTAINER_BOUND, tidy
+from containerd_py.container import Container
 from containerd_py.task import Task
 
 
@@ -25,7 +26,8 @@ DeletableT = TypeVar("DeletableT", bound=Deletable)
 async def deleting(thing: DeletableT) -> AsyncIterator[DeletableT]:
     """Lend a task, container, image or lease, and delete it on the way out; a running task is killed for it.
 
-    The deletion is out of reach of cancellation and bounded to 10 s. That the thing has gone already is fine.
+    The deletion is out of reach of cancellation and bounded to 10 s, a container's to 90 s, for it may be on networks.
+    That the thing has gone already is fine.
 
     Raises:
         CleanupError: Deleting took too long.
@@ -35,12 +37,13 @@ async def deleting(thing: DeletableT) -> AsyncIterator[DeletableT]:
     async def delete() -> object:
         return await (thing.delete(force=True) if isinstance(thing, Task) else thing.delete())
 
+    bound = CONTAINER_BOUND if isinstance(thing, Container) else CLEANUP_BOUND
     try:
         yield thing
     except BaseException as error:
         try:
-            await tidy(f"deleting {thing!r}", delete)
+            await tidy(f"deleting {thing!r}", delete, bound=bound)
         except Exception as failure:  # noqa: BLE001  # what ended the block matters more
             error.add_note(f"left behind: {thing!r}: {failure}")
         raise
-    await tidy(f"deleting {thing!r}", delete)
+    await tidy(f"deleting {thing!r}", delete, bound=bound)

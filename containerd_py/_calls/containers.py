@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 from typing import Unpack
 
 from containerd_py._calls.calls import Calls
 from containerd_py._flows.create_container import ContainerOptions, Env, create_container
 from containerd_py._flows.ensure_image import Policy, ensure_image
+from containerd_py._flows.fifo_care import cleanup_fifos
 from containerd_py._flows.name_store import holder_of_name
-from containerd_py._flows.plan_networks import NetworkOptions
+from containerd_py._flows.plan_networks import NetworkChoice
 from containerd_py._flows.restore_container import restore_container
 from containerd_py._flows.results import CompletedProcess, Input
 from containerd_py._flows.run_task import open_run, run
 from containerd_py._flows.state_directory import remove_leftover_directories
 from containerd_py._flows.volume_mounts import VolumeMount
+from containerd_py.cni.ports import PortMapping
 from containerd_py.container import Container
 from containerd_py.image import Image
 from containerd_py.oci import runtime_spec
@@ -57,7 +61,15 @@ class ContainerCalls(Calls):
         user_namespace: UserNamespace | None = None,
         volumes: Sequence[VolumeMount | str] = (),
         image_volumes: bool = False,
-        **networking: Unpack[NetworkOptions],
+        network: NetworkChoice | None = None,
+        ports: Sequence[str | int | PortMapping] = (),
+        hostname: str | None = None,
+        dns: Sequence[str] = (),
+        dns_search: Sequence[str] = (),
+        dns_options: Sequence[str] = (),
+        extra_hosts: Mapping[str, str] | None = None,
+        ip: str | Sequence[str] | None = None,
+        mac: str | None = None,
     ) -> Container:
         """Create a container of an image on a fresh snapshot; snapshot, spec and record are undone together on failure.
 
@@ -118,7 +130,15 @@ class ContainerCalls(Calls):
             user_namespace=user_namespace,
             volumes=volumes,
             image_volumes=image_volumes,
-            **networking,
+            network=network,
+            ports=ports,
+            hostname=hostname,
+            dns=dns,
+            dns_search=dns_search,
+            dns_options=dns_options,
+            extra_hosts=extra_hosts,
+            ip=ip,
+            mac=mac,
         )
         return created.container
 
@@ -174,6 +194,25 @@ class ContainerCalls(Calls):
             OSError: This user may not remove one.
         """
         return await remove_leftover_directories(self._services)
+
+    async def cleanup_fifos(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        *,
+        older_than: timedelta = timedelta(minutes=1),
+        dry_run: bool = False,
+    ) -> list[str]:
+        """Remove the folders with FIFOs that programs which were killed have left, and return their paths.
+
+        Only folders that `open_fifos` made in this directory for this user, and that no process of this machine has
+        open, no task of any namespace of this daemon names, and nobody touched for `older_than`. What an exec has that
+        was created and never started is taken for unused.
+
+        Raises:
+            PermissionDeniedError: There are shims of other users, so that only root can tell.
+            FailedPreconditionError: There is no default directory.
+        """
+        return await cleanup_fifos(self._services, directory, older_than=older_than, dry_run=dry_run)
 
     async def run(
         self,

@@ -26,7 +26,6 @@ from containerd_py.cni.stopping import Stop, Stopped
 from containerd_py.cni.turns import take_last_turn, take_turn
 from containerd_py.errors import CNIError
 
-DETACH_BOUND: Final = 90.0  # seconds for taking one container's networks down: others may have their turn before
 RESOLV_CONF: Final = "resolv.conf"
 HOSTNAME: Final = "hostname"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import attrs
 from anyio import to_thread
 
+from containerd_py._flows.ready_networks import ready_networks
+from containerd_py._flows.restarts import is_restarted, restart_log_labels
 from containerd_py._flows.specs import spec_of
 from containerd_py._flows.undoing import settled, undoing
 from containerd_py.cio.config import IOConfig
@@ -32,9 +34,11 @@ async def create_task(
 
     `rootfs` are the mounts of the container's snapshot where the caller knows them already.
     """
+    record = await ready_networks(services, record)
     await _remember_log(services, record, io)
     mounts = _labelled(record, await _rootfs(services, record) if rootfs is None else rootfs)
-    task = Task(services, record.id, io=io)
+    restarts = is_restarted(record)
+    task = Task(services, record.id, io=io, restarts=restarts)
 
     async def create() -> Task:
         pid = await services.tasks.create(
@@ -48,7 +52,7 @@ async def create_task(
             options=options,
             runtime_path=runtime_path,
         )
-        return Task(services, record.id, pid=pid, io=io)
+        return Task(services, record.id, pid=pid, io=io, restarts=restarts)
 
     async with undoing(services.connection) as undo:
         try:
@@ -64,14 +68,14 @@ async def create_task(
 
 async def _remember_log(services: Services, record: ContainerRecord, io: IOConfig) -> None:
     """Tell the container where its log will be, for whoever reads it, also once the task is gone."""
-    folder = log_folder_of(io)
-    if folder is None:
-        return
-    await to_thread.run_sync(make_log_folder, folder)
-    if record.labels.get(LOG_FOLDER) != folder:
-        labels = dict(record.labels) | {LOG_FOLDER: folder}
+    labels = restart_log_labels(record, io)
+    if (folder := log_folder_of(io)) is not None:
+        await to_thread.run_sync(make_log_folder, folder)
+        labels[LOG_FOLDER] = folder
+    if any(record.labels.get(key) != value for key, value in labels.items()):
         check_labels(labels)
-        await services.containers.update(attrs.evolve(record, labels=labels), fields=[f"labels.{LOG_FOLDER}"])
+        changed = attrs.evolve(record, labels=dict(record.labels) | labels)
+        await services.containers.update(changed, fields=[f"labels.{key}" for key in labels])
 
 
 async def _rootfs(services: Services, record: ContainerRecord) -> list[Mount]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from functools import partial
@@ -10,6 +9,7 @@ from functools import partial
 from anyio import to_thread
 
 from containerd_py._flows.network_settings import network_settings
+from containerd_py._flows.shared_namespace import network_names
 from containerd_py.cni.bridges import remove_bridge
 from containerd_py.cni.cache import ResultCache
 from containerd_py.cni.settings import NetworkSettings
@@ -39,17 +39,9 @@ async def networks_in_use(services: Services) -> Mapping[str, list[str]]:
     for namespace in await services.namespaces.list():
         scoped = services.in_scope(namespace=namespace.name)
         for record in await scoped.containers.list([f'labels."{NERDCTL_NETWORKS}"']):
-            for name in _names(record.labels[NERDCTL_NETWORKS]):
+            for name in network_names(record.labels):
                 used.setdefault(name, []).append(f"{namespace.name}/{record.id}")
     return used
-
-
-def _names(label: str) -> list[str]:
-    try:
-        names = json.loads(label)
-    except ValueError:
-        return []  # another program's affair
-    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def _remove(settings: NetworkSettings, store: NetworkStore, network: StoredNetwork) -> None:

@@ -53,7 +53,7 @@ class NetworkOptions(TypedDict, total=False):
     dns: Sequence[str]
     dns_search: Sequence[str]
     dns_options: Sequence[str]
-    extra_hosts: Mapping[str, str]
+    extra_hosts: Mapping[str, str] | None
     ip: str | Sequence[str] | None
     mac: str | None
 
@@ -155,7 +155,7 @@ def _container_of(chosen: Sequence[str | Network]) -> str | None:
 
 def _hosts_entry(container_id: str, name: str | None, options: NetworkOptions) -> HostsEntry:
     hostname = options.get("hostname")
-    extra = options.get("extra_hosts", {})
+    extra = options.get("extra_hosts") or {}
     for host, ip in extra.items():
         check_host_name(host)
         if ip != _HOST_GATEWAY:

@@ -10,7 +10,7 @@ from containerd_py._flows.create_container import ContainerOptions, create_conta
 from containerd_py._flows.create_task import create_task
 from containerd_py._flows.ensure_image import Policy, ensure_image
 from containerd_py._flows.results import CompletedProcess, Input, complete
-from containerd_py._flows.undoing import undoing
+from containerd_py._flows.undoing import CONTAINER_BOUND, undoing
 from containerd_py.cio.fifos import open_fifos
 from containerd_py.image import Image
 from containerd_py.remotes.registry import Registry
@@ -40,7 +40,7 @@ async def open_run(
         undoing(services.connection) as undo,
     ):
         created = await create_container(services, image=image, args=args, terminal=terminal, **options)
-        undo.push(f"deleting {created.container!r}", created.container.delete)
+        undo.push(f"deleting {created.container!r}", created.container.delete, bound=CONTAINER_BOUND)
         task = await create_task(services, created.record, io=io.config, rootfs=created.rootfs)
         undo.push(f"deleting {task!r}", lambda: task.delete(force=True))
         await task.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Final
 
 import attrs
@@ -15,6 +16,15 @@ from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainerRecord
 
 CONTAINER_PREFIX: Final = "container:"
+
+
+def network_names(labels: Mapping[str, str]) -> list[str]:
+    """Return what networks a container is on, by its labels; none where they say nothing that can be read."""
+    try:
+        names = json.loads(labels.get(NERDCTL_NETWORKS, "[]"))
+    except ValueError:
+        return []  # another program's affair
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 async def find_container(services: Services, name: str) -> ContainerRecord:
@@ -61,8 +71,7 @@ async def follow_shared_namespace(services: Services, record: ContainerRecord) -
         NotFoundError: That container has gone.
         FailedPreconditionError: It does not run.
     """
-    networks = json.loads(record.labels.get(NERDCTL_NETWORKS, "[]"))
-    shared = [name for name in networks if isinstance(name, str) and name.startswith(CONTAINER_PREFIX)]
+    shared = [name for name in network_names(record.labels) if name.startswith(CONTAINER_PREFIX)]
     if not shared or record.spec is None:
         return record
     other = await find_container(services, shared[0].removeprefix(CONTAINER_PREFIX))

@@ -17,10 +17,10 @@ from typing import Final
 import attrs
 from anyio import to_thread
 
-from containerd_py._flows.attach_networks import DETACH_BOUND, release_networks
+from containerd_py._flows.attach_networks import release_networks
 from containerd_py._flows.directories import remove_directory
 from containerd_py._flows.directory_locks import DirectoryLock, make_private_directory
-from containerd_py._flows.undoing import note_failures, settled, tidy
+from containerd_py._flows.undoing import CONTAINER_BOUND, note_failures, settled, tidy
 from containerd_py._transport.connection import Connection
 from containerd_py.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError
 from containerd_py.labels import NERDCTL_STATE_DIR
@@ -121,7 +121,7 @@ async def holding_state_directory(services: Services, container_id: str) -> Asyn
     except BaseException as error:
         if lock.is_held:
             try:
-                await tidy(f"removing {state.path}", lambda: remove_state_directory(state), bound=DETACH_BOUND)
+                await tidy(f"removing {state.path}", lambda: remove_state_directory(state), bound=CONTAINER_BOUND)
             except Exception as failure:  # noqa: BLE001  # what ended the block matters more
                 note_failures([failure], error)
         raise

@@ -20,6 +20,7 @@ from containerd_py._transport.connection import Connection
 from containerd_py.errors import AlreadyExistsError, CleanupError, ContainerdError, NotFoundError, UnavailableError
 
 CLEANUP_BOUND: Final = 10.0  # seconds for one step
+CONTAINER_BOUND: Final = 90.0  # seconds for a container: detaching from its networks, others may have their turn before
 _SETTLE_BOUND: Final = 2.0  # seconds for what an earlier flow left, before giving way to the present one
 
 T = TypeVar("T")
@@ -116,6 +117,7 @@ class Debt:
 
     what: str
     step: Step
+    bound: float = CLEANUP_BOUND  # seconds
 
 
 class Undo:
@@ -125,9 +127,9 @@ class Undo:
         self._connection = connection
         self._steps: list[Debt] = []
 
-    def push(self, what: str, step: Step) -> None:
+    def push(self, what: str, step: Step, *, bound: float = CLEANUP_BOUND) -> None:
         """Register the step that undoes the call about to be made; `what` names it, as in "removing snapshot x"."""
-        self._steps.append(Debt(what, step))
+        self._steps.append(Debt(what, step, bound))
 
     @contextmanager
     def making(self, what: str, step: Step) -> Iterator[None]:
@@ -163,7 +165,7 @@ class Undo:
         while self._steps:
             debt = self._steps.pop()
             try:
-                await tidy(debt.what, debt.step)
+                await tidy(debt.what, debt.step, bound=debt.bound)
             except UnavailableError:
                 self._connection.debts.append(debt)
             except (ContainerdError, OSError) as error:
@@ -182,7 +184,7 @@ async def undo_all(debts: Iterable[Debt]) -> list[Exception]:
     async def run() -> None:
         for debt in debts:
             try:
-                await tidy(debt.what, debt.step)
+                await tidy(debt.what, debt.step, bound=debt.bound)
             except Exception as error:  # noqa: BLE001  # all are returned
                 error.add_note(f"while {debt.what}")
                 failures.append(error)
