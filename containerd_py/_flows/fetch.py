@@ -44,8 +44,8 @@ class OpenBlob(Protocol):
         """Who sends them."""
         ...
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """Iterate over them."""
+    def __aiter__(self) -> AsyncIterator[bytes | memoryview]:
+        """Iterate over them; each chunk is valid until the next is asked for."""
         ...
 
 

@@ -19,8 +19,21 @@ from containerd_py.remotes.limits import RegistryLimits
 from containerd_py.types import Descriptor
 
 
-class OpenRange(OpenBlob, Protocol):
+class OpenRange(Protocol):
     """A range of a blob's bytes."""
+
+    @property
+    def host(self) -> str:
+        """Who sends them."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Iterate over them."""
+        ...
+
+    def views(self) -> AsyncIterator[bytes | memoryview]:
+        """Iterate over them, each chunk being valid until the next is asked for."""
+        ...
 
     @property
     def has_ranges(self) -> bool:
@@ -57,11 +70,25 @@ class RangedSource:
         limits = self._limits
         if limits.layer_parallelism == 1 or descriptor.size - offset <= limits.layer_chunk_size:
             async with self._source.open_blob(descriptor, offset=offset, exclude=exclude) as blob:
-                yield blob
+                yield _Viewed(blob)
             return
         async with working_together() as group:
             yield _RangedBlob(self._source, descriptor, offset, exclude, limits, group)
             await group.end()
+
+
+class _Viewed:
+    """A blob that comes in one piece, and is not copied."""
+
+    def __init__(self, blob: OpenRange) -> None:
+        self._blob = blob
+
+    @property
+    def host(self) -> str:
+        return self._blob.host
+
+    def __aiter__(self) -> AsyncIterator[bytes | memoryview]:
+        return self._blob.views()
 
 
 class _RangedBlob:

@@ -26,12 +26,14 @@ from multidict import MultiDict
 from containerd_py import errors
 from containerd_py._transport.address import explain
 from containerd_py._transport.guard import CallGuard
-from containerd_py._transport.http2 import Http2Protocol, is_answered
+from containerd_py._transport.http2 import Http2Protocol, Http2Stream, is_answered
 from containerd_py._transport.status import DetailsCodec, translate
 
 # One unread stream must not stop the others: the connection's window is as wide as HTTP/2 allows, a stream's is not.
 CONNECTION_WINDOW: Final = 2**31 - 1
 STREAM_WINDOW: Final = 4 * 1024 * 1024
+SEND_BUFFER: Final = 1024 * 1024  # bytes
+_SO_SNDBUFFORCE: Final = 32  # Linux, asm-generic/socket.h; the socket module lacks it
 _FULL_BACKLOG_PAUSE: Final = 0.01  # seconds between attempts while the daemon has no room for another connection
 _DETAILS_HEADER: Final = "grpc-status-details-bin"
 _LENGTH_DELIMITED: Final = 2  # protobuf's wire type of bytes
@@ -83,6 +85,7 @@ class Call(grpclib.client.Stream[Any, Any]):
 
     _channel: Channel
     _wrapper: CallGuard
+    _stream: Http2Stream
     _is_status_told = False  # an error that was raised inside the call, and dealt with there, is not raised again
 
     async def __aenter__(self) -> Self:
@@ -149,7 +152,7 @@ class Call(grpclib.client.Stream[Any, Any]):
         encoded = bytes(message) + encode_varint(field << 3 | _LENGTH_DELIMITED) + encode_varint(len(data))
         prefix = struct.pack(">?I", False, len(encoded) + len(data))
         with self._wrapper:
-            await self._stream.send_data(b"".join((prefix, encoded, data)))
+            await self._stream.send_after(prefix + encoded, data)
         self._send_message_done = True
 
     async def recv_initial_metadata(self) -> None:
@@ -284,6 +287,7 @@ async def _connected_socket(path: str) -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         made.setblocking(False)
+        _widen(made)
         while True:
             try:
                 made.connect(path)
@@ -294,3 +298,11 @@ async def _connected_socket(path: str) -> socket.socket:
     except BaseException:
         made.close()
         raise
+
+
+def _widen(made: socket.socket) -> None:
+    """Let the kernel hold as many bytes as a message has; without the right to, as many as it lets everybody."""
+    try:
+        made.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, SEND_BUFFER)
+    except OSError:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)

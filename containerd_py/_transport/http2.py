@@ -65,10 +65,26 @@ class Http2Stream(_GrpclibStream):
         Raises:
             StreamClosedError: The peer has answered and reads no more.
         """
+        await self._send_rest(memoryview(data), end_stream=end_stream)
+
+    async def send_after(self, head: bytes, data: memoryview) -> None:
+        """Send `head` and then `data`, which is not copied to stand behind it; as `send_data` otherwise."""
         assert self.id is not None
-        rest = memoryview(data)
         frame_size = self._h2_connection.max_outbound_frame_size
-        last_frame = len(data) % frame_size or min(frame_size, len(data))
+        if len(head) >= frame_size or len(data) <= frame_size:
+            await self._send_rest(memoryview(head + data))
+            return
+        while (room := await self._room()) <= len(head):  # no use in sending less
+            self.window_updated.clear()
+            await self.window_updated.wait()
+        size = min(room, BURST, len(data)) - len(head)
+        self._transport.writelines(take_burst(self._h2_connection, self.id, data[:size], head))
+        await self._send_rest(data[size:])
+
+    async def _send_rest(self, rest: memoryview, *, end_stream: bool = False) -> None:
+        assert self.id is not None
+        frame_size = self._h2_connection.max_outbound_frame_size
+        last_frame = len(rest) % frame_size or min(frame_size, len(rest))
         while (before_last := len(rest) - last_frame) > 0:
             size = min(await self._room(), before_last, BURST)
             self._transport.writelines(take_burst(self._h2_connection, self.id, rest[:size]))

@@ -6,6 +6,7 @@ A unary call is three small writes (headers, message, the answer to the daemon's
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ class Outbox(asyncio.Transport):
     def __init__(self, transport: asyncio.Transport) -> None:
         super().__init__()
         self._transport = transport
+        self._socket = transport.get_extra_info("socket")
         self._loop = asyncio.get_running_loop()
         self._parts: list[Any] = []
         self._size = 0
@@ -32,8 +34,14 @@ class Outbox(asyncio.Transport):
             self.flush()
 
     def writelines(self, list_of_data: Iterable[Any]) -> None:
-        """Send several pieces, and what was waiting before them, now."""
+        """Send several pieces, and what was waiting before them, now; what the socket takes at once is not copied."""
         self._parts.extend(list_of_data)
+        if (
+            self._socket is not None
+            and not self._transport.is_closing()
+            and not self._transport.get_write_buffer_size()
+        ):
+            self._parts = _unsent(self._parts, self._socket.fileno())
         self.flush()
 
     def flush(self) -> None:
@@ -57,3 +65,16 @@ class Outbox(asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what the transport knows of its socket."""
         return self._transport.get_extra_info(name, default)
+
+
+def _unsent(parts: list[Any], descriptor: int) -> list[Any]:
+    """Send of the pieces what a socket takes, and return the rest."""
+    try:
+        sent = os.writev(descriptor, parts)
+    except OSError:  # it is full; or dead, which the transport finds out as well
+        return parts
+    for index, part in enumerate(parts):
+        if sent < len(part):
+            return [memoryview(part)[sent:], *parts[index + 1 :]]
+        sent -= len(part)
+    return []

@@ -6,7 +6,8 @@ Knows ranges, sizes and hosts; checks no digest.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, Self
 
 import anyio
@@ -31,6 +32,8 @@ _RANGE_RE: Final = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/(?:([0-9]{1,19
 _OK: Final = 200
 _PARTIAL: Final = 206
 _RANGE_REFUSED: Final = 416
+
+_Read = Callable[[Response], Awaitable[bytes | memoryview]]
 
 
 class Blob:
@@ -79,15 +82,26 @@ class Blob:
             SizeMismatchError: The host sends more than the descriptor promised, or says it will.
             RegistryError: No host can send (the rest of) the content.
         """
+        chunk = await self._next(Response.chunk)
+        if not chunk:
+            raise StopAsyncIteration
+        return bytes(chunk)
+
+    def views(self) -> AsyncIterator[bytes | memoryview]:
+        """Iterate over the same bytes without copying them: each chunk is valid until the next one is asked for."""
+        return _Views(partial(self._next, Response.view))
+
+    async def _next(self, read: _Read) -> bytes | memoryview:
+        """Wait for the next bytes; none at the end."""
         while True:
             if self._response is None:
                 if self.offset == self.end:
-                    raise StopAsyncIteration
+                    return b""
                 if self._inline is not None:
                     return self._taken(self._inline[self.offset : self.end])
                 self._response = await self._connect()
             try:
-                chunk = await self._response.chunk()
+                chunk = await read(self._response)
             except RegistryError as error:
                 await self._broken(error)
             else:
@@ -108,7 +122,7 @@ class Blob:
             self._response.close()
             self._response = None
 
-    def _taken(self, chunk: bytes) -> bytes:
+    def _taken(self, chunk: bytes | memoryview) -> bytes | memoryview:
         self.offset += len(chunk)
         if self.offset > self.size:
             self.close()
@@ -237,3 +251,19 @@ class Blob:
 
     def _wrong_size(self, size: int | None) -> SizeMismatchError:
         return SizeMismatchError(f"{self.host} has {size} bytes where the descriptor promises {self.size}")
+
+
+class _Views:
+    """What is read until nothing comes; not a generator, which would want to be closed."""
+
+    def __init__(self, read: Callable[[], Awaitable[bytes | memoryview]]) -> None:
+        self._read = read
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes | memoryview:
+        data = await self._read()
+        if not data:
+            raise StopAsyncIteration
+        return data

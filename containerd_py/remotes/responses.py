@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
-from typing import Self
+from typing import Final, Self
 
 import aiohttp
+import anyio
 import attrs
 from aiohttp.http_exceptions import HttpProcessingError
 
 from containerd_py.errors import RegistryError
+from containerd_py.remotes.bodies import Body
 from containerd_py.remotes.failures import failure_of, stalled
 from containerd_py.remotes.limits import RegistryLimits
 from containerd_py.remotes.origins import Origin, shown
+
+# A new connection costs less than what it saves from here on.
+TAKE_OVER_FROM: Final = 4 * 1024 * 1024  # bytes still to come
 
 
 @attrs.define(eq=False)
@@ -30,6 +35,7 @@ class Response:
     _waited: float = 0.0  # seconds spent waiting, and bytes got for it, since the rate was last judged
     _received: int = 0
     _put_back: bytes = b""
+    _body: Body | None = None
 
     @property
     def status(self) -> int:
@@ -88,6 +94,44 @@ class Response:
         self.close()
         raise failure
 
+    async def view(self) -> bytes | memoryview:
+        """Wait for the next bytes, as `chunk` does; they are valid until the next call.
+
+        Large bodies are received without the HTTP client's help, and use their connection up.
+        """
+        if self._body is None and not self._put_back:
+            self._body = self._take_over()
+        if self._body is None:
+            return await self.chunk()
+        started = time.monotonic()
+        data: memoryview | None = None
+        try:
+            with anyio.move_on_after(self._limits.stall_timeout):
+                data = await self._body.take()
+        except (OSError, EOFError) as error:
+            failure: RegistryError = failure_of(error, host=self.host, asked=self.origin)
+        else:
+            if data is not None:
+                self._watch(time.monotonic() - started, len(data))
+                return data
+            failure = self._stalled(f"it sent nothing for {self._limits.stall_timeout:g} s")
+        self.close()
+        raise failure
+
+    def _take_over(self) -> Body | None:
+        """Take the connection from the HTTP client, once the client holds nothing back and much is still to come."""
+        connection, content = self._raw.connection, self._raw.content
+        transport = None if connection is None else connection.transport
+        if self.content_length is None or self.header("Transfer-Encoding") is not None or transport is None:
+            return None
+        rest = self.content_length - content.total_bytes
+        if rest < TAKE_OVER_FROM or content.exception() is not None or not transport.is_reading():
+            return None
+        if held := content.read_nowait():
+            self._put_back = held
+            return None
+        return Body(transport, rest)
+
     def put_back(self, data: bytes) -> None:
         """Return the end of a chunk, to be the next one."""
         self._put_back = data
@@ -105,6 +149,9 @@ class Response:
 
     def close(self) -> None:
         """Drop the connection, unless the body was read to its end."""
+        if self._body is not None:
+            self._body.give_back()
+            self._body = None
         self._raw.close()
 
     def __enter__(self) -> Self:

@@ -23,6 +23,8 @@ from containerd_py.errors import (
     RegistryUnavailableError,
     SizeMismatchError,
 )
+from containerd_py.remotes import responses
+from containerd_py.remotes.blobs import Blob
 from containerd_py.types import Descriptor
 from tests.faults.registry_content import (
     BLOB,
@@ -39,6 +41,27 @@ from tests.faults.registry_content import (
     serve_registry,
 )
 from tests.harness.scripted_http import Asked, Reply, until_closed
+
+
+class Copied:
+    """Copies of what a blob lends."""
+
+    def __init__(self, blob: Blob) -> None:
+        self.views = blob.views()
+
+    def __aiter__(self) -> Copied:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return bytes(await anext(self.views))
+
+
+@pytest.fixture(autouse=True, params=["by the HTTP client", "taken over"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every rule holds for bodies that the HTTP client receives, and for those we receive ourselves."""
+    if request.param == "taken over":
+        monkeypatch.setattr(responses, "TAKE_OVER_FROM", 1)
+        monkeypatch.setattr(Blob, "__aiter__", lambda blob: Copied(blob))  # a class would not bind
 
 
 async def test_whole_blob() -> None:

@@ -14,8 +14,9 @@ import trustme
 from anyio.abc import ByteStream
 
 from containerd_py.errors import InvalidArgumentError, RegistryConnectError, RegistryError, RegistryTLSError
+from containerd_py.remotes import responses
 from containerd_py.remotes.registry import Registry
-from tests.faults.registry_content import BLOB, QUICK, ROOT, open_at, read, reference_at, serve_registry
+from tests.faults.registry_content import BLOB, LAYER, QUICK, ROOT, open_at, read, reference_at, serve_registry
 from tests.harness.cancel import Mode, sweep
 from tests.harness.scripted_http import Asked, Reply, serve_http
 
@@ -53,6 +54,15 @@ async def test_private_authority(files: Files) -> None:
     async with serve_registry(tls=files.context()) as server, open_at(server, ca=files.ca) as repository:
         assert await repository.resolve() == ROOT
         assert await read(repository) == BLOB
+
+
+async def test_a_large_body(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that we receive without the HTTP client comes decrypted as well, and whole."""
+    monkeypatch.setattr(responses, "TAKE_OVER_FROM", 1)
+    async with serve_registry(tls=files.context()) as server, open_at(server, ca=files.ca) as repository:
+        async with repository.open_blob(LAYER) as blob:
+            assert b"".join([bytes(view) async for view in blob.views()]) == BLOB
+        assert await repository.resolve() == ROOT
 
 
 async def test_skip_verify(files: Files, caplog: pytest.LogCaptureFixture) -> None:
