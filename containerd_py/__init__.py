@@ -10,17 +10,20 @@ with real I/O, and leave nothing behind::
 
 from containerd_py._calls.networks import Networks
 from containerd_py._calls.volumes import Volumes
+from containerd_py._flows.apparmor import is_apparmor_enabled, load_apparmor_profile, load_default_apparmor_profile
 from containerd_py._flows.cdi import find_cdi_devices, load_cdi_registry
 from containerd_py._flows.check_image import ImageCheck
 from containerd_py._flows.container_logs import LogLine
 from containerd_py._flows.container_networks import ContainerNetwork
 from containerd_py._flows.copy_files import CopiedOut, FileStatus
 from containerd_py._flows.export_images import Export
+from containerd_py._flows.health import Health, Probe
 from containerd_py._flows.image_details import HistoryEntry, ImageDetails
 from containerd_py._flows.image_layers import DirectoryLayer, LayerSource, RunLayer, TarLayer
 from containerd_py._flows.import_images import Import
 from containerd_py._flows.leasing import LEASE_LIFETIME
 from containerd_py._flows.parallel import for_each
+from containerd_py._flows.pods import Pod, PodContainer
 from containerd_py._flows.process_table import TopEntry
 from containerd_py._flows.prune_images import PruneReport
 from containerd_py._flows.pull import Pull
@@ -47,6 +50,7 @@ from containerd_py.daemon import Daemon, open_daemon
 from containerd_py.errors import (
     AbortedError,
     AlreadyExistsError,
+    AppArmorError,
     ArchiveError,
     CancelledByDaemonError,
     CheckpointError,
@@ -107,6 +111,7 @@ from containerd_py.errors import (
     TaskLostError,
     UnauthenticatedError,
     UnavailableError,
+    UnhealthyError,
     UnimplementedError,
     UnknownError,
     UnpackError,
@@ -115,8 +120,10 @@ from containerd_py.filters import Filter, check_filter, where
 from containerd_py.image import Image, ImageUsage
 from containerd_py.lifetimes import Deletable, deleting
 from containerd_py.network import Network, NetworkInfo
+from containerd_py.oci.apparmor import default_apparmor_profile
 from containerd_py.oci.cdi_registry import CDIRegistry
 from containerd_py.oci.config_changes import ConfigChanges
+from containerd_py.oci.health_check import HealthCheck
 from containerd_py.oci.image_spec import History, ImageConfig, Manifest
 from containerd_py.oci.user_namespaces import UserNamespace
 from containerd_py.pool import ClientPool
@@ -185,6 +192,7 @@ __all__ = [
     "NULL_IO",
     "AbortedError",
     "AlreadyExistsError",
+    "AppArmorError",
     "ArchiveError",
     "ArchiveLimits",
     "CDIRegistry",
@@ -254,6 +262,8 @@ __all__ = [
     "FifoIO",
     "FileStatus",
     "Filter",
+    "Health",
+    "HealthCheck",
     "HealthStatus",
     "History",
     "HistoryEntry",
@@ -300,7 +310,10 @@ __all__ = [
     "Platform",
     "Plugin",
     "PluginInfo",
+    "Pod",
+    "PodContainer",
     "PortMapping",
+    "Probe",
     "Process",
     "ProcessExitError",
     "ProcessInfo",
@@ -369,6 +382,7 @@ __all__ = [
     "TypedValue",
     "UnauthenticatedError",
     "UnavailableError",
+    "UnhealthyError",
     "UnimplementedError",
     "UnknownError",
     "UnpackError",
@@ -383,11 +397,15 @@ __all__ = [
     "attached_terminal",
     "check_filter",
     "connect",
+    "default_apparmor_profile",
     "deleting",
     "find_cdi_devices",
     "for_each",
+    "is_apparmor_enabled",
     "json_file_log",
+    "load_apparmor_profile",
     "load_cdi_registry",
+    "load_default_apparmor_profile",
     "log_binary",
     "log_file",
     "log_uri",

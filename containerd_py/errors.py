@@ -161,12 +161,32 @@ class ProcessExitError(ContainerdError):
         return f"{self.command} ended with exit code {self.exit_code}" + (f": {tail}" if tail else "")
 
 
+class UnhealthyError(ContainerdError):
+    """A container's health check failed too often, or its task ended before the check succeeded.
+
+    `failing_streak` counts the failures in a row, `exit_code` and `output` are those of the last one, None where it was
+    given up or there was none.
+    """
+
+    def __init__(
+        self, message: str, *, failing_streak: int = 0, exit_code: int | None = None, output: bytes = b""
+    ) -> None:
+        super().__init__(message)
+        self.failing_streak = failing_streak
+        self.exit_code = exit_code
+        self.output = output
+
+
 class CleanupError(ContainerdError):
     """Something that had to be taken back is left behind; the message names it."""
 
 
 class MissingExtraError(NotFoundError):
     """Something needs an optional dependency that is not installed; the message names the extra."""
+
+
+class AppArmorError(FailedPreconditionError):
+    """This machine cannot load an AppArmor profile; the message says what is missing."""
 
 
 class CheckpointError(FailedPreconditionError):

@@ -36,10 +36,13 @@ AREAS: Final = {
         SnapshotKind SnapshotterInfo UnusedSnapshot CleanupReport Usage Mount Plugin PluginInfo ServerInfo Timestamp
         TypedValue HealthStatus""",
     "Devices": "find_cdi_devices load_cdi_registry CDIRegistry",
+    "AppArmor": """default_apparmor_profile is_apparmor_enabled load_apparmor_profile
+        load_default_apparmor_profile""",
     "Networks": """Networks Network NetworkInfo NetworkSettings ContainerNetwork PortMapping ReclaimReport CNIResult
         CNIInterface CNIAddress CNIRoute CNIDns""",
     "Events": "Envelope Event EventsGap",
     "Filters": "where Filter check_filter",
+    "Neighbours": "Pod PodContainer",
 }
 WITH_MEMBERS: Final = frozenset(
     [
