@@ -28,6 +28,7 @@ from containerd_py.labels import CHECKPOINT, GC_REF_CONTENT
 from containerd_py.oci.digests import digest_of
 from containerd_py.oci.image_documents import descriptor_document
 from containerd_py.oci.media_types import (
+    MEDIA_TYPE_CHECKPOINT,
     MEDIA_TYPE_CHECKPOINT_CONFIG,
     MEDIA_TYPE_CHECKPOINT_OPTIONS,
     MEDIA_TYPE_CHECKPOINT_RUNTIME_OPTIONS,
@@ -126,6 +127,12 @@ async def _refuse_taken(services: Services, name: str) -> None:
     raise AlreadyExistsError(f"there is an image {name} already: choose another name for the checkpoint")
 
 
+async def _content_of(leased: Services) -> set[str]:
+    """Return the digests of what the lease holds."""
+    resources = await leased.leases.list_resources(leased.lease or "")
+    return {resource.id for resource in resources if resource.type == "content"}
+
+
 class _Index:
     """The index of a checkpoint that is being made."""
 
@@ -149,11 +156,30 @@ class _Index:
             )
             members.append(attrs.evolve(layer.descriptor, platform=self._platform))
         if parts.task:
-            dumped = await _dump(leased, record.id, options)  # criu's files, and the spec
+            dumped = await self._dump(options)  # criu's files, and the spec
             members += [attrs.evolve(descriptor, platform=self._platform) for descriptor in dumped]
             members.append(await self._typed(MEDIA_TYPE_CHECKPOINT_OPTIONS, options.to_value()))
         elif record.spec is not None:
             members.append(await self._typed(MEDIA_TYPE_CHECKPOINT_CONFIG, record.spec))
+
+    async def _dump(self, options: CheckpointOptions) -> list[Descriptor]:
+        leased, record = self._leased, self._record
+        before = await _content_of(leased)
+        try:
+            return await _dump(leased, record.id, options)
+        except AlreadyExistsError:
+            # Daemons before 2.0 fail once the spec is in the store, as after an earlier checkpoint; criu's files are
+            # written by then, and are what the lease has got meanwhile.
+            new = await _content_of(leased) - before
+            if record.spec is not None:
+                new.discard(digest_of(typed_to_bytes(record.spec)))
+            if len(new) != 1 or record.spec is None:
+                raise
+            digest = new.pop()
+        files = Descriptor(
+            media_type=MEDIA_TYPE_CHECKPOINT, digest=digest, size=(await leased.content.info(digest)).size
+        )
+        return [files, await self._typed(MEDIA_TYPE_CHECKPOINT_CONFIG, record.spec)]
 
     async def write(self) -> Descriptor:
         """Store the index; its labels keep what it names."""

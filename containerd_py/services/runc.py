@@ -18,7 +18,7 @@ from containerd_py.typeurl import RUNC_CHECKPOINT_OPTIONS, RUNC_OPTIONS, SHIM_OP
 
 T = TypeVar("T")
 _MAX_UINT32: Final = 2**32 - 1
-_CRIU_PATH_TAG: Final = b"\x42"  # field 8, a string: daemons before 2.0 read it, and today's API has dropped it
+_CRIU_PATH_TAG: Final = b"\x42"  # field 8, a string: daemons before 1.7 read it, and today's API has dropped it
 
 
 @attrs.frozen(kw_only=True)
@@ -34,7 +34,7 @@ class RuncOptions:
         shim_cgroup: The cgroup that the shim itself goes into.
         io_uid: The user who owns the pipes of stdin, stdout and stderr.
         io_gid: Their group.
-        criu_path: The criu binary, for daemons before 2.0; later ones find it in their PATH.
+        criu_path: The criu binary, for daemons before 1.7; later ones find it in their PATH.
         criu_image_path: A folder on the daemon's host with a checkpoint that the task is restored from.
         criu_work_path: The folder for criu's log files at a restore.
         task_api_address: The address of a task service that runs already, from containerd 2.0 on.
