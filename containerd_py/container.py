@@ -15,6 +15,7 @@ from containerd_py._flows.container_networks import ContainerNetwork, check_netw
 from containerd_py._flows.copy_files import CopiedOut, Owner, copy_from_local, copy_in, copy_out, copy_to_local
 from containerd_py._flows.create_task import check_terminal, create_task
 from containerd_py._flows.delete_container import delete_container
+from containerd_py._flows.health import Health, Probe, health_check_of, probe, wait_healthy
 from containerd_py._flows.load_image import load_image
 from containerd_py._flows.restore_task import RestorePoint, restore_point
 from containerd_py._flows.specs import spec_of, spec_to_value
@@ -25,6 +26,7 @@ from containerd_py.cio.config import NULL_IO, IOConfig
 from containerd_py.errors import NotFoundError
 from containerd_py.image import Image
 from containerd_py.labels import check_labels
+from containerd_py.oci.health_check import HealthCheck
 from containerd_py.oci.runtime_spec import Resources, Spec
 from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainerRecord
@@ -231,6 +233,33 @@ class Container:
         task = Task(self._services, self._id, pid=status.pid, io=recorded if io is None else io)
         await task.attach()
         return task
+
+    async def health_check(self) -> HealthCheck:
+        """Return how its health is found out: as given when it was created, or as its image says.
+
+        Raises:
+            NotFoundError: There is no such check, or it was deleted.
+        """
+        return await health_check_of(self._services, self._id)
+
+    async def probe(self, check: HealthCheck | None = None) -> Probe:
+        """Run its health check once, or another one; a failure is in what is returned.
+
+        Raises:
+            NotFoundError: It has no health check, and none is given.
+        """
+        return await probe(self._services, self._id, await self.health_check() if check is None else check)
+
+    async def wait_healthy(self, check: HealthCheck | None = None) -> Health:
+        """Run its health check, or another one, until it succeeds, the first time at once; tell how it went.
+
+        The start period begins with the call.
+
+        Raises:
+            UnhealthyError: The check failed too often, or the task ended before.
+            NotFoundError: It has no task, or no health check and none is given.
+        """
+        return await wait_healthy(self._services, self._id, await self.health_check() if check is None else check)
 
     def logs(
         self,

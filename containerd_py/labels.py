@@ -22,6 +22,7 @@ DEFAULT_RUNTIME: Final = "containerd.io/defaults/runtime"  # on a namespace
 CHECKPOINT: Final = "containerd.io/checkpoint"  # on an image
 STOP_SIGNAL: Final = "io.containerd.image.config.stop-signal"
 NERDCTL: Final = "nerdctl/"  # before everything that nerdctl keeps in labels
+NERDCTL_HEALTH_CHECK: Final = "nerdctl/healthcheck"  # Docker's JSON
 NERDCTL_MOUNTS: Final = "nerdctl/mounts"  # a JSON array, or, followed by "." and a number, one of its objects
 NERDCTL_NAME: Final = "nerdctl/name"  # what users call the container
 NERDCTL_NAMESPACE: Final = "nerdctl/namespace"

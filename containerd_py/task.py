@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from containerd_py._flows.checkpoint import checkpoint, checkpoint_name, dump_task
 from containerd_py._flows.exec_process import create_exec, load_exec, open_exec, run_exec
 from containerd_py._flows.process_table import TopEntry, process_table
+from containerd_py._flows.restarts import begin_restarts, halt_restarts_of
 from containerd_py._flows.results import CompletedProcess, Input
 from containerd_py._flows.specs import resources_to_value, spec_of
 from containerd_py._flows.stats import StatsStream, open_stats, sample_metrics
@@ -17,6 +18,7 @@ from containerd_py.cio.config import NULL_IO, IOConfig
 from containerd_py.image import Image
 from containerd_py.oci.runtime_spec import Resources, Spec
 from containerd_py.process import Process
+from containerd_py.services.bundle import Services
 from containerd_py.services.metrics import Metrics
 from containerd_py.services.runc import CheckpointOptions
 from containerd_py.services.tasks import ExitStatus, ProcessInfo
@@ -25,6 +27,47 @@ from containerd_py.types import NO_LABELS
 
 class Task(Process):
     """What runs of a container. Made by `Container.create_task`, `Container.load_task` and `Client.open_run`."""
+
+    def __init__(
+        self,
+        services: Services,
+        container_id: str,
+        *,
+        pid: int = 0,
+        io: IOConfig = NULL_IO,
+        restarts: bool | None = None,
+    ) -> None:
+        super().__init__(services, container_id, pid=pid, io=io)
+        self._restarts = restarts  # whether the daemon starts the container again; None: its record has to be asked
+
+    async def start(self) -> None:
+        """Start it (Tasks.Start). The wait for its end is begun before, so that no exit is missed.
+
+        From then on the daemon starts it again where its container has a restart policy.
+
+        Raises:
+            ContainerdError: The runtime could not start it; the message has the runtime's words.
+        """
+        await super().start()
+        if self._restarts is not False:
+            await begin_restarts(self._services, self._container_id)
+
+    async def delete(self, *, force: bool = False) -> ExitStatus:
+        """Delete it and return how it ended; `force` kills it first, and the daemon does not start it again then.
+
+        Output that was not yet read stays readable.
+
+        Raises:
+            FailedPreconditionError: It runs and `force` is False.
+            NotFoundError: It was deleted already.
+        """
+        if force and self._restarts is not False and await halt_restarts_of(self._services, self._container_id):
+            return await self._present().delete(force=True)
+        return await super().delete(force=force)
+
+    def _present(self) -> Task:
+        """Return a handle of whatever runs of the container now: the daemon may have started it again meanwhile."""
+        return Task(self._services, self._container_id, pid=self._pid, io=self._io, restarts=False)
 
     async def pause(self) -> None:
         """Freeze all its processes (Tasks.Pause)."""
@@ -145,12 +188,14 @@ class Task(Process):
         """Stop and delete it, and return how it ended.
 
         The signal is the given one, else the image's stop signal, else SIGTERM; after `grace` seconds SIGKILL follows.
-        A paused task is resumed first. `grace=0` kills at once.
+        A paused task is resumed first. `grace=0` kills at once. The daemon does not start it again, whatever the
+        restart policy, before somebody else does.
 
         Raises:
             StopTimeoutError: It survived SIGKILL.
         """
-        return await stop(self._services, self, signal=signal, grace=grace)
+        task = self if self._restarts is False else self._present()
+        return await stop(self._services, task, signal=signal, grace=grace)
 
     def open_exec(
         self,

@@ -23,6 +23,7 @@ from containerd_py.cni.ports import PortMapping
 from containerd_py.container import Container
 from containerd_py.image import Image
 from containerd_py.oci import runtime_spec
+from containerd_py.oci.health_check import HealthCheck
 from containerd_py.oci.runtime_spec import NamespaceType
 from containerd_py.oci.spec_options import SpecOption
 from containerd_py.oci.user_namespaces import UserNamespace
@@ -61,6 +62,8 @@ class ContainerCalls(Calls):
         user_namespace: UserNamespace | None = None,
         volumes: Sequence[VolumeMount | str] = (),
         image_volumes: bool = False,
+        restart: str | None = None,
+        health_check: HealthCheck | None = None,
         network: NetworkChoice | None = None,
         ports: Sequence[str | int | PortMapping] = (),
         hostname: str | None = None,
@@ -82,6 +85,10 @@ class ContainerCalls(Calls):
         `volumes` are directories that outlive it, "NAME:/path" or a `VolumeMount`; "/path" is one of its own, which is
         removed with it, and so are, with `image_volumes`, those that the image declares. What is not there is made;
         what is empty gets the image's content.
+
+        With `restart` the daemon itself starts its task again: "always", "unless-stopped", "on-failure" or
+        "on-failure:5" for five times; where `Task.stop` ends it, or `Task.delete` by force, it stays so until it is
+        started. What it writes then goes to a log, if its first task had one. `health_check` replaces the image's.
 
         `network` is a network of `client.networks`, by name, or several; "bridge" is the default one. "host" shares the
         host's, "container:ID" another container's; "none", as nothing at all, is a namespace with nothing but loopback.
@@ -130,6 +137,8 @@ class ContainerCalls(Calls):
             user_namespace=user_namespace,
             volumes=volumes,
             image_volumes=image_volumes,
+            restart=restart,
+            health_check=health_check,
             network=network,
             ports=ports,
             hostname=hostname,

@@ -13,6 +13,7 @@ import attrs
 
 from containerd_py._flows.container_volumes import fill_volumes, holding_volumes, make_volumes
 from containerd_py._flows.defaults import chosen_snapshotter
+from containerd_py._flows.health_labels import health_labels
 from containerd_py._flows.host_options import host_options
 from containerd_py._flows.leasing import hold_lease
 from containerd_py._flows.name_store import acquire_name, check_name, release_name
@@ -20,6 +21,7 @@ from containerd_py._flows.nerdctl_labels import nerdctl_labels, with_nerdctl_ann
 from containerd_py._flows.plan_networks import NetworkOptions, plan_networks
 from containerd_py._flows.prepare_snapshot import prepare_snapshot
 from containerd_py._flows.remapped_snapshot import runtime_for, snapshot_base
+from containerd_py._flows.restarts import restart_labels
 from containerd_py._flows.specs import spec_to_value
 from containerd_py._flows.state_directory import StateDirectory, holding_state_directory
 from containerd_py._flows.undoing import Undo, settled, undoing
@@ -33,6 +35,7 @@ from containerd_py.image import Image
 from containerd_py.labels import DEFAULT_RUNTIME, STOP_SIGNAL
 from containerd_py.oci import runtime_spec
 from containerd_py.oci.default_spec import default_spec
+from containerd_py.oci.health_check import HealthCheck
 from containerd_py.oci.host import supports_seccomp, uses_cgroup2
 from containerd_py.oci.image_options import check_image_config
 from containerd_py.oci.image_spec import ImageConfig, container_labels
@@ -83,6 +86,8 @@ class ContainerOptions(NetworkOptions, total=False):
     name: str | None
     volumes: Sequence[VolumeMount | str]
     image_volumes: bool
+    restart: str | None
+    health_check: HealthCheck | None
     user_namespace: UserNamespace | None
 
 
@@ -119,6 +124,8 @@ async def create_container(
     user_namespace: UserNamespace | None = None,
     volumes: Sequence[VolumeMount | str] = (),
     image_volumes: bool = False,
+    restart: str | None = None,
+    health_check: HealthCheck | None = None,
     **networking: Unpack[NetworkOptions],
 ) -> Created:
     """Create a container of an image; snapshot, spec and record are undone together when that fails."""
@@ -138,6 +145,7 @@ async def create_container(
         chosen_runtime = runtime_for(chosen_runtime, user_namespace.checked())
     plan = await plan_networks(services, container_id, name, networking)
     looked_up = await host_options(services, namespaces=namespaces, cdi_devices=cdi_devices, init=init)
+    restarting = await restart_labels(services, restart)
     wishes = volume_wishes(volumes, config, of_image=image_volumes, mounts=mounts)
     async with (
         _state_directory(services, container_id, wanted=name is not None or plan.state is not None) as state,
@@ -148,7 +156,8 @@ async def create_container(
             with undo.making(f"releasing the name {name}", partial(release_name, state, name)):
                 await acquire_name(services, state, name)
         mounted = [] if store is None else await make_volumes(store, undo, wishes)
-        chosen_labels = _labels(config, labels) | volume_labels(mounted, mounts)
+        chosen_labels = _labels(config, labels) | volume_labels(mounted, mounts) | restarting
+        chosen_labels |= health_labels(health_check, config)
         chosen_labels |= nerdctl_labels(
             namespace=services.namespace,
             platform=config.platform,

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from containerd_py._flows.container_volumes import remove_own_volumes
 from containerd_py._flows.name_store import release_name
+from containerd_py._flows.restarts import halt_restarts
 from containerd_py._flows.state_directory import recorded_state_directory, remove_state_directory
 from containerd_py.errors import FailedPreconditionError, NotFoundError
 from containerd_py.labels import NERDCTL_NAME
@@ -15,6 +16,7 @@ from containerd_py.services.bundle import Services
 async def delete_container(services: Services, container_id: str, *, snapshot: bool) -> None:
     """Remove what a container has, then its record; whoever is killed in between leaves a record to go on from."""
     record = await services.containers.get(container_id)
+    await halt_restarts(services, record)
     with suppress(NotFoundError):
         status = await services.tasks.get(container_id)
         raise FailedPreconditionError(f"container {container_id} has a task, {status.state}: delete the task first")

@@ -7,8 +7,8 @@ from contextlib import suppress
 from typing import Final
 
 import anyio
-import attrs
 
+from containerd_py._flows.restarts import halt_restarts
 from containerd_py.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, StopTimeoutError
 from containerd_py.labels import STOP_SIGNAL
 from containerd_py.oci.signals import parse_signal
@@ -18,9 +18,6 @@ from containerd_py.services.containers import ContainerRecord
 from containerd_py.services.tasks import ExitStatus, TaskState
 
 DEFAULT_GRACE: Final = 10.0  # seconds, as Docker and nerdctl give
-_RESTART_POLICY: Final = "containerd.io/restart.policy"
-_RESTART_STATUS: Final = "containerd.io/restart.status"
-_EXPLICITLY_STOPPED: Final = "containerd.io/restart.explicitly-stopped"
 
 
 async def stop(
@@ -30,7 +27,7 @@ async def stop(
     if grace < 0:
         raise InvalidArgumentError(f"a grace of {grace} seconds is no time: give 0 or more")
     record = await services.containers.get(task.id)
-    await _tell_restart_monitor(services, record)
+    await halt_restarts(services, record)
     status = await task.status()
     if status.state not in {TaskState.STOPPED, TaskState.CREATED}:
         if status.state in {TaskState.PAUSED, TaskState.PAUSING}:
@@ -59,11 +56,3 @@ async def _end(task: Process, signal: int | str, grace: float) -> None:
             await task.wait()
             return
     raise StopTimeoutError(f"{task!r} survived SIGKILL for {KILL_BOUND:g} s: it hangs in the kernel")
-
-
-async def _tell_restart_monitor(services: Services, record: ContainerRecord) -> None:
-    """Mark a container that the daemon would otherwise start again."""
-    if _RESTART_POLICY in record.labels or _RESTART_STATUS in record.labels:
-        labels = {_EXPLICITLY_STOPPED: "true"}
-        marked = attrs.evolve(record, labels=dict(record.labels) | labels)
-        await services.containers.update(marked, fields=[f"labels.{_EXPLICITLY_STOPPED}"])

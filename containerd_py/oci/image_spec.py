@@ -16,6 +16,7 @@ from containerd_py.labels import MAX_LABEL_SIZE
 from containerd_py.oci.descriptors import DESCRIPTOR_FIELDS, PLATFORM_FIELDS, read_descriptor, read_platform
 from containerd_py.oci.digests import chain_ids as chain_ids  # its users look for it here
 from containerd_py.oci.digests import is_digest
+from containerd_py.oci.health_check import HEALTH_CHECK_FIELDS, HealthCheck, read_health_check
 from containerd_py.oci.json_fields import Fields
 from containerd_py.oci.media_types import *  # noqa: F403  # one door for documents and the types that name them
 from containerd_py.oci.media_types import is_index, is_layer, is_manifest, is_schema1
@@ -43,6 +44,7 @@ _DOCUMENT_FIELDS: Final = frozenset(
 _IMAGE_FIELDS: Final = PLATFORM_FIELDS | {"created", "author", "config", "rootfs", "history"}
 _CONFIG_FIELDS: Final = frozenset(
     {"User", "ExposedPorts", "Env", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "Labels", "StopSignal", "ArgsEscaped"}
+    | {"Healthcheck"}  # Docker's
 )
 _HISTORY_FIELDS: Final = frozenset({"created", "created_by", "author", "comment", "empty_layer"})
 _MAPS: Final = frozenset({"annotations", "Labels", "Volumes", "ExposedPorts"})  # their keys are data
@@ -109,6 +111,7 @@ class ImageConfig:
     exposed_ports: tuple[str, ...] = ()
     diff_ids: tuple[str, ...] = ()
     history: tuple[History, ...] = ()
+    health_check: HealthCheck | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -202,6 +205,7 @@ def parse_config(data: bytes) -> ImageConfig:
         volumes=config.keys("Volumes"),
         exposed_ports=config.keys("ExposedPorts"),
         diff_ids=_diff_ids(image),
+        health_check=_health_check(config),
         history=tuple(_history(entry) for entry in image.nested_array("history", _HISTORY_FIELDS)),
     )
 
@@ -271,6 +275,12 @@ def _diff_ids(image: Fields) -> tuple[str, ...]:
         if not is_digest(diff_id):
             raise rootfs.error("diff_ids", f"item {index}: {diff_id[:160]!a} is not a digest")
     return diff_ids
+
+
+def _health_check(config: Fields) -> HealthCheck | None:
+    """Read what Docker adds to the specification."""
+    found = config.nested("Healthcheck", HEALTH_CHECK_FIELDS)
+    return None if found is None else read_health_check(found)
 
 
 def _history(entry: Fields) -> History:
