@@ -133,7 +133,7 @@ def provide_criu() -> None:
         for library in (package / "usr" / "lib").glob("*-linux-gnu*/*.so*"):
             shutil.copy2(library, fresh / "lib" / library.name)
         # It comes with a C library of its own, since this machine's may be too old for it.
-        start = 'here=$(dirname "$(readlink -f "$0")")/../lib\nexec "$here"/ld-linux-*.so.* --library-path "$here"'
+        start = 'here=${0%/*}/../lib\nexec "$here"/ld-linux-*.so.* --library-path "$here"'
         wrapper = fresh / "bin" / "criu"
         wrapper.write_text(f'#!/bin/sh\n{start} "$here/criu" "$@"\n')
         wrapper.chmod(0o755)
