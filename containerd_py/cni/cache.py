@@ -62,7 +62,7 @@ class ResultCache:
             "result": dict(result),
         }
         path = self.path(network.name, attachment.container_id, attachment.interface)
-        write_whole(path, json.dumps(document).encode())
+        write_whole(path, json.dumps(document).encode(), durable=False)  # what it tells of is gone then, too
 
     def result(self, network: str, attachment: Attachment) -> Mapping[str, object] | None:
         """Return what ADD answered; None where nothing is known, or nothing that can be read."""

@@ -69,12 +69,13 @@ class Chain:
             if answer is None:
                 raise CNIProtocolError(f"plugin {plugin.type} answered nothing to ADD", plugin=plugin.type)
             previous = answer
+            # At once, not at the end as libcni: without it firewall's DEL does not know what to undo after a crash.
+            self.cache.store(network, attachment, previous)
         assert previous is not None, "a network has plugins"
         try:
             result = result_from(previous, what=f"result of network {network.name}")
         except InvalidArgumentError as error:
             raise CNIProtocolError(str(error)) from error
-        self.cache.store(network, attachment, previous)
         if stop is not None and stop.is_set:
             raise Stopped
         return result

@@ -22,7 +22,8 @@ ANYWHERE: Final = "0.0.0.0"  # noqa: S104  # all addresses, as everywhere; one i
 CHOSEN_PORTS: Final = range(49153, 61000)  # as Docker and nerdctl
 _MAX_PORT: Final = 65535
 _MAPPING_RE: Final = re.compile(
-    r"(?:(?:\[(?P<ip6>[0-9a-fA-F:.]+)\]|(?P<ip>[0-9.]+)):)?(?:(?P<host>[0-9-]*):)?(?P<inside>[0-9-]+)(?:/(?P<kind>\w+))?",
+    r"(?:(?:\[(?P<ip6>[0-9a-fA-F:.]+)\]|(?P<ip>[0-9]+(?:[.][0-9]+){3})):)?"
+    r"(?:(?P<host>[0-9-]*):)?(?P<inside>[0-9-]+)(?:/(?P<kind>\w+))?",
     re.ASCII,
 )
 _TIME_WAIT, _CLOSE_WAIT = "06", "08"  # states in /proc/net/tcp that leave a port free

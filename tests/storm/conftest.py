@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.harness.fixtures import leak_targets, no_leaks
+from tests.harness.network_host import network_host, networked
 
-__all__ = ["leak_targets", "no_leaks"]
+__all__ = ["leak_targets", "network_host", "networked", "no_leaks"]
 
 FIGURES = pytest.StashKey[list[str]]()
 
