@@ -23,14 +23,20 @@ from betterproto2_compiler.lib.google.protobuf import (
 from codegen import model
 
 _VARINT, _FIXED64, _LENGTH = 0, 1, 2  # wire types
-_NUMBERS: Final = {  # type → the encoder of wire_format, what makes a value of 64 bits without a sign
-    FieldDescriptorProtoType.INT32: ("int32", "signed32({})"),
-    FieldDescriptorProtoType.INT64: ("int64", "signed({})"),
-    FieldDescriptorProtoType.UINT32: ("uint32", "{} & 0xFFFFFFFF"),
-    FieldDescriptorProtoType.UINT64: ("uint64", "{}"),
-    FieldDescriptorProtoType.ENUM: ("int32", "signed32({})"),
-    FieldDescriptorProtoType.BOOL: ("", "{}"),
+_NUMBERS: Final = {  # type → the encoder of wire_format
+    FieldDescriptorProtoType.INT32: "int32",
+    FieldDescriptorProtoType.INT64: "int64",
+    FieldDescriptorProtoType.UINT32: "uint32",
+    FieldDescriptorProtoType.UINT64: "uint64",
+    FieldDescriptorProtoType.ENUM: "int32",
+    FieldDescriptorProtoType.BOOL: "",
 }
+_NARROW: Final = frozenset(
+    {FieldDescriptorProtoType.INT32, FieldDescriptorProtoType.UINT32, FieldDescriptorProtoType.ENUM}
+)
+_WITH_SIGN: Final = frozenset(
+    {FieldDescriptorProtoType.INT32, FieldDescriptorProtoType.INT64, FieldDescriptorProtoType.ENUM}
+)
 _DEFAULTS: Final = {
     FieldDescriptorProtoType.STRING: '""',
     FieldDescriptorProtoType.BYTES: 'b""',
@@ -42,7 +48,7 @@ _HEAD: Final = """\
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, signed, signed32, sized, skip, text_entry, uint32, uint64,
+    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 """
@@ -186,7 +192,7 @@ class Field:
             yield f"    out += {tag} + unsigned_varint(len(value)) + value"
         elif self.is_repeated:
             yield f"if values := message.{self.name}:"
-            yield f'    value = b"".join([{_NUMBERS[self.type][0]}(value) for value in values])'
+            yield f'    value = b"".join([{_NUMBERS[self.type]}(value) for value in values])'
             yield f"    out += {self.tag_bytes(_LENGTH)} + unsigned_varint(len(value)) + value"
         else:
             yield from self._encoding_alone(tag)
@@ -207,7 +213,7 @@ class Field:
         elif self.type is FieldDescriptorProtoType.BOOL:
             yield f"    out += {self.tag_bytes(_VARINT)[:-1]}\\x01{self.tag_bytes(_VARINT)[-1]}"
         else:
-            yield f"    out += {tag} + {_NUMBERS[self.type][0]}(value)"
+            yield f"    out += {tag} + {_NUMBERS[self.type]}(value)"
 
     @property
     def _as_bytes(self) -> str:
@@ -256,9 +262,12 @@ class Field:
         yield "at += 1"
         yield f"if {variable} > 127:"
         yield f"    {variable}, at = varint(data, at - 1)"
-        value = _NUMBERS[self.type][1].format(variable)
-        if value != variable:
-            yield f"    {variable} = {value}"
+        bits = 32 if self.type in _NARROW else 64
+        if bits == 32:
+            yield f"    {variable} &= {2**32 - 1}"
+        if self.type in _WITH_SIGN:
+            yield f"    if {variable} >= {2 ** (bits - 1)}:"
+            yield f"        {variable} -= {2**bits}"
         if self.enum:
             yield f"{variable} = members_of_{self.enum_class}.get({variable}) or {self.enum_class}({variable})"
         elif self.type is FieldDescriptorProtoType.BOOL:
@@ -274,6 +283,7 @@ class Field:
 _LENGTH_DELIMITED: Final = frozenset(
     {FieldDescriptorProtoType.STRING, FieldDescriptorProtoType.BYTES, FieldDescriptorProtoType.MESSAGE}
 )
+_TAG: Final = ("start = at", "tag = data[at]", "at += 1", "if tag > 127:", "    tag, at = long_tag(data, start)")
 _BOUNDS: Final = (
     "size = data[at]",
     "at += 1",
@@ -343,20 +353,20 @@ def _decoder(name: str, fields: list[Field]) -> Iterator[str]:
     yield from (f"        field_{field.name} = message.{field.name}" for field in fields)
     yield "        unknown = message._unknown_fields"
     yield "    while at < limit:"
-    yield "        start = at"
-    yield "        tag = data[at]"
-    yield "        at += 1"
-    yield "        if tag > 127:"
-    yield "            tag, at = long_tag(data, start)"
-    word = "if"
+    yield "        top = at"
+    yield from _indented(_TAG, 2)
     for field in fields:
         for tag, lines in field.branches():
-            yield f"        {word} tag == {tag}:"
-            yield from _indented(lines, 3)
-            word = "elif"
-    if fields:
-        yield "        else:"
-    yield from _indented(["at = skip(data, tag, at, limit)", "unknown += data[start:at]"], 3 if fields else 2)
+            # Fields mostly come in their order: what follows is looked for below first, or is more of the same. What
+            # has not been found below may be above; only what nothing was found before is unknown.
+            following = ["continue"] if field.is_repeated else ["if at >= limit:", "    break", *_TAG]
+            yield f"        if tag == {tag}:"
+            yield from _indented([*lines, *following], 3)
+    yield "        if start != top:"
+    yield "            at = start"
+    yield "            continue"
+    yield "        at = skip(data, tag, at, limit)"
+    yield "        unknown += data[start:at]"
     yield "    if at > limit:"
     yield "        raise IndexError"
     yield from (f"    message.{field.name} = field_{field.name}" for field in fields)

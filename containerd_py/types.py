@@ -25,6 +25,8 @@ class Timestamp(datetime):
     which `microsecond` is the truncation. Source: google.protobuf.Timestamp.
     """
 
+    __slots__ = ("nanosecond",)
+
     nanosecond: int
 
     @classmethod
@@ -34,10 +36,7 @@ class Timestamp(datetime):
         Raises:
             OverflowError: The year is outside 1 to 9999.
         """
-        moment = _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1000)
-        made = cls(
-            moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second, moment.microsecond, UTC
-        )
+        made = cls(1970, 1, 1, tzinfo=UTC) + timedelta(0, seconds, nanos // 1000)
         made.nanosecond = nanos
         return made
 

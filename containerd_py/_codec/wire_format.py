@@ -7,7 +7,7 @@ the end is an IndexError here, which `Message.merge` turns into a DecodeError.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
 T = TypeVar("T")
@@ -60,16 +60,6 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
     raise DecodeError("a number has more than ten bytes")
 
 
-def signed(value: int) -> int:
-    """Return what 64 bits mean as a number with a sign."""
-    return value - (1 << 64) if value >= 1 << 63 else value
-
-
-def signed32(value: int) -> int:
-    """Return what the lower 32 bits mean as a number with a sign."""
-    return ((value + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
-
-
 def long_tag(data: bytes, at: int) -> tuple[int, int]:
     """Return the tag at a position that has more than one byte, and the position after it."""
     tag, after = varint(data, at)
@@ -109,6 +99,17 @@ def _skip_group(data: bytes, number: int, at: int, limit: int, depth: int) -> in
         if tag == number << 3 | _GROUP_END:
             return at
         at = skip(data, tag, at, limit, depth)
+
+
+def field_ends(data: bytes) -> Iterator[int]:
+    """Yield where each field of a message ends."""
+    at = 0
+    while at < len(data):
+        tag, at = long_tag(data, at)
+        at = skip(data, tag, at, len(data))
+        yield at
+    if at > len(data):
+        raise IndexError
 
 
 def text_entry(data: bytes, at: int, limit: int, entries: dict[str, str]) -> None:
@@ -203,8 +204,3 @@ def _checked(value: int, lowest: int, limit: int) -> bytes:
     if not lowest <= value < limit:
         raise ValueError(f"{value} is not from {lowest} to {limit - 1}")
     return unsigned_varint(value if value >= 0 else value + (1 << 64))
-
-
-def sized(data: bytes) -> bytes:
-    """Return bytes with their length before them."""
-    return unsigned_varint(len(data)) + data

@@ -13,11 +13,10 @@ from typing import Any, Final, Self, cast
 
 import anyio
 import grpclib.client
-from anyio.lowlevel import checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 from betterproto2 import encode_varint
 from grpclib.config import Configuration
 from grpclib.const import Cardinality, Status
-from grpclib.encoding.base import CodecBase
 from grpclib.metadata import Deadline, _Metadata, _MetadataLike
 from grpclib.protocol import H2Protocol
 from h2.exceptions import ProtocolError as Http2ProtocolError
@@ -27,6 +26,7 @@ from containerd_py import errors
 from containerd_py._transport.address import explain
 from containerd_py._transport.guard import CallGuard
 from containerd_py._transport.http2 import Http2Protocol, Http2Stream, is_answered
+from containerd_py._transport.message_codec import BigMessage, MessageCodec
 from containerd_py._transport.status import DetailsCodec, translate
 
 # One unread stream must not stop the others: the connection's window is as wide as HTTP/2 allows, a stream's is not.
@@ -35,38 +35,9 @@ STREAM_WINDOW: Final = 4 * 1024 * 1024
 SEND_BUFFER: Final = 1024 * 1024  # bytes
 _SO_SNDBUFFORCE: Final = 32  # Linux, asm-generic/socket.h; the socket module lacks it
 _FULL_BACKLOG_PAUSE: Final = 0.01  # seconds between attempts while the daemon has no room for another connection
+_TURN: Final = 4  # messages of a stream that are taken without letting others run
 _DETAILS_HEADER: Final = "grpc-status-details-bin"
 _LENGTH_DELIMITED: Final = 2  # protobuf's wire type of bytes
-
-
-class MessageCodec(CodecBase):
-    """Encodes and decodes betterproto messages."""
-
-    __content_subtype__ = "proto"
-
-    def encode(self, message: Any, message_type: Any) -> bytes:
-        """Return the message's bytes.
-
-        Raises:
-            InvalidArgumentError: A value is none its field can hold.
-        """
-        if not isinstance(message, message_type):
-            raise TypeError(f"expected {message_type.__name__}, got {type(message).__name__}")
-        try:
-            return bytes(message)
-        except (ValueError, OverflowError) as error:  # a lone surrogate, a number beyond 64 bits
-            raise errors.InvalidArgumentError(f"a {message_type.__name__} cannot hold such a value: {error}") from error
-
-    def decode(self, data: bytes, message_type: Any) -> Any:
-        """Return the message in the bytes.
-
-        Raises:
-            ProtocolError: They are no such message.
-        """
-        try:
-            return message_type.parse(data)
-        except Exception as error:  # betterproto raises whatever it trips over
-            raise errors.ProtocolError(f"the daemon sent a damaged {message_type.__name__}: {error!r}") from error
 
 
 @contextmanager
@@ -154,6 +125,15 @@ class Call(grpclib.client.Stream[Any, Any]):
         with self._wrapper:
             await self._stream.send_after(prefix + encoded, data)
         self._send_message_done = True
+
+    async def recv_message(self) -> Any:
+        """Return the next message, None after the last. What has arrived already does not keep others from running."""
+        message = await super().recv_message()
+        if isinstance(message, BigMessage):
+            return await message.decoded()
+        if self._messages_received % _TURN == 0 and message is not None:
+            await checkpoint()
+        return message
 
     async def recv_initial_metadata(self) -> None:
         """Wait for the answer's headers."""

@@ -30,7 +30,7 @@ from containerd_py.errors import ConnectionLostError, DaemonConnectError, DataLo
 from containerd_py.filters import checked_filters
 from containerd_py.labels import check_labels
 from containerd_py.services.content_writer import ContentWriter, open_session
-from containerd_py.services.wire import label_mask, mask_to_wire, required, time_from_wire
+from containerd_py.services.wire import converted, label_mask, mask_to_wire, required, time_from_wire
 from containerd_py.types import NO_LABELS, Timestamp, frozen_map
 
 # While another client writes the same ingest: random pauses below a bound that doubles (Go client: 16 ms to 2048 ms).
@@ -189,7 +189,7 @@ class ContentService:
     async def list_statuses(self, filters: Iterable[str] = ()) -> builtins.list[IngestStatus]:
         """Return the ingests that match any of the filters, all without one (Content.ListStatuses). Field: `ref`."""
         reply = await self._rpc.read(self._stub.list_statuses, ListStatusesRequest(filters=checked_filters(filters)))
-        return [_status_from_wire(status) for status in reply.statuses]
+        return await converted(reply.statuses, _status_from_wire)
 
     async def abort(self, ref: str) -> None:
         """Throw an ingest away (Content.Abort).

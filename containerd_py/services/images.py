@@ -20,6 +20,7 @@ from containerd_py._transport.connection import Rpc
 from containerd_py.filters import checked_filters
 from containerd_py.labels import check_labels
 from containerd_py.services.wire import (
+    converted,
     descriptor_from_wire,
     descriptor_to_wire,
     mask_to_wire,
@@ -85,7 +86,7 @@ class ImagesService:
         Filter fields: `name`, `target.digest`, `target.mediatype`, `labels`, `annotations`.
         """
         reply = await self._rpc.read(self._stub.list, ListImagesRequest(filters=checked_filters(filters)))
-        return [_record_from_wire(image) for image in reply.images]
+        return await converted(reply.images, _record_from_wire)
 
     async def create(self, record: ImageRecord, *, source_date_epoch: Timestamp | None = None) -> ImageRecord:
         """Create a record (Images.Create); `source_date_epoch` becomes its creation time, from containerd 1.7 on.

@@ -23,7 +23,7 @@ from containerd_py._transport.connection import Rpc
 from containerd_py.errors import FailedPreconditionError
 from containerd_py.filters import checked_filters
 from containerd_py.labels import check_labels
-from containerd_py.services.wire import required, time_from_wire
+from containerd_py.services.wire import converted, required, time_from_wire
 from containerd_py.types import NO_LABELS, Timestamp, frozen_map
 
 
@@ -99,7 +99,7 @@ class LeasesService:
     async def list(self, filters: Iterable[str] = ()) -> list[Lease]:
         """Return the leases that match any of the filters, all without one (Leases.List). Fields: `id`, `labels`."""
         reply = await self._rpc.read(self._stub.list, ListRequest(filters=checked_filters(filters)))
-        return [_lease_from_wire(lease, self) for lease in reply.leases]
+        return await converted(reply.leases, lambda lease: _lease_from_wire(lease, self))
 
     async def add_resource(self, id: str, resource: LeaseResource) -> None:  # noqa: A002
         """Put a resource under the lease (Leases.AddResource); once more changes nothing."""
@@ -112,4 +112,4 @@ class LeasesService:
     async def list_resources(self, id: str) -> builtins.list[LeaseResource]:  # noqa: A002
         """Return what the lease holds (Leases.ListResources)."""
         reply = await self._rpc.read(self._stub.list_resources, ListResourcesRequest(id=id))
-        return [LeaseResource(type=resource.type, id=resource.id) for resource in reply.resources]
+        return await converted(reply.resources, lambda resource: LeaseResource(type=resource.type, id=resource.id))

@@ -40,6 +40,7 @@ from containerd_py.services.tasks import ExitStatus, MetricSample
 from containerd_py.services.wire import (
     any_from_wire,
     any_to_wire,
+    converted,
     mounts_to_wire,
     platform_from_wire,
     process_time_from_wire,
@@ -165,7 +166,7 @@ class SandboxStore:
     async def list(self, filters: Iterable[str] = ()) -> list[SandboxRecord]:
         """Return the records that match any of the filters, all without one (Store.List). Fields: `id`, `labels`."""
         reply = await self._rpc.read(self._stub.list, StoreListRequest(filters=checked_filters(filters)))
-        return [_record_from_wire(sandbox) for sandbox in reply.list]
+        return await converted(reply.list, _record_from_wire)
 
     async def create(self, record: SandboxRecord) -> SandboxRecord:
         """Create a record (Store.Create). Nothing runs yet.

@@ -37,6 +37,7 @@ from containerd_py.filters import checked_filters
 from containerd_py.services.wire import (
     any_from_wire,
     any_to_wire,
+    converted,
     descriptor_from_wire,
     descriptor_to_wire,
     mounts_to_wire,
@@ -207,7 +208,7 @@ class TasksService:
     async def list(self, *, filter: str = "") -> list[ProcessStatus]:  # noqa: A002
         """Return the status of every task of the namespace (Tasks.List)."""
         reply = await self._rpc.read(self._stub.list, ListTasksRequest(filter=filter))
-        return [_process_from_wire(task) for task in reply.tasks]
+        return await converted(reply.tasks, _process_from_wire)
 
     async def kill(
         self,

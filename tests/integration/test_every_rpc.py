@@ -101,7 +101,9 @@ async def containers(world: World) -> None:
     service = world.client.containers
     record = await service.create(ContainerRecord(id="c", runtime=RUNC, spec=SPEC, labels={"a": "b"}))
     assert await service.get("c") == record
-    assert await service.list() == await service.list(streamed=False) == [record]
+    assert await service.list() == [record]
+    async with service.open_list() as found:
+        assert [each async for each in found] == [record]
     async with service.open_list([where("labels", "a").equals("c")]) as found:
         assert [each async for each in found] == []
     changed = attrs.evolve(record, labels={"a": "c", "d": "e"})

@@ -3,7 +3,7 @@
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, signed, signed32, sized, skip, text_entry, uint32, uint64,
+    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -83,6 +83,7 @@ def decode_ContainerCreate(data, at, limit, message=None):
         field_runtime = message.runtime
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -96,7 +97,14 @@ def decode_ContainerCreate(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -104,7 +112,14 @@ def decode_ContainerCreate(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_image = data[at:end].decode()
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -112,9 +127,18 @@ def decode_ContainerCreate(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_runtime = decode_ContainerCreateRuntime(data, at, end, field_runtime)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -157,6 +181,7 @@ def decode_ContainerCreateRuntime(data, at, limit, message=None):
         field_options = message.options
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -170,7 +195,14 @@ def decode_ContainerCreateRuntime(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_name = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -178,9 +210,18 @@ def decode_ContainerCreateRuntime(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_options = google_protobuf.decode_Any(data, at, end, field_options)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.name = field_name
@@ -212,6 +253,7 @@ def decode_ContainerDelete(data, at, limit, message=None):
         field_id = message.id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -225,9 +267,18 @@ def decode_ContainerDelete(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -286,6 +337,7 @@ def decode_ContainerUpdate(data, at, limit, message=None):
         field_snapshot_key = message.snapshot_key
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -299,7 +351,14 @@ def decode_ContainerUpdate(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -307,7 +366,14 @@ def decode_ContainerUpdate(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_image = data[at:end].decode()
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -315,7 +381,8 @@ def decode_ContainerUpdate(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_labels)
             at = end
-        elif tag == 34:
+            continue
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -323,9 +390,18 @@ def decode_ContainerUpdate(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_snapshot_key = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -363,6 +439,7 @@ def decode_ContentCreate(data, at, limit, message=None):
         field_size = message.size
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -376,15 +453,32 @@ def decode_ContentCreate(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_digest = data[at:end].decode()
             at = end
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_size = data[at]
             at += 1
             if field_size > 127:
                 field_size, at = varint(data, at - 1)
-                field_size = signed(field_size)
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+                if field_size >= 9223372036854775808:
+                    field_size -= 18446744073709551616
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.digest = field_digest
@@ -416,6 +510,7 @@ def decode_ContentDelete(data, at, limit, message=None):
         field_digest = message.digest
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -429,9 +524,18 @@ def decode_ContentDelete(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_digest = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.digest = field_digest
@@ -470,6 +574,7 @@ def decode_NamespaceCreate(data, at, limit, message=None):
         field_labels = message.labels
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -483,7 +588,14 @@ def decode_NamespaceCreate(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_name = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -491,9 +603,12 @@ def decode_NamespaceCreate(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_labels)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.name = field_name
@@ -525,6 +640,7 @@ def decode_NamespaceDelete(data, at, limit, message=None):
         field_name = message.name
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -538,9 +654,18 @@ def decode_NamespaceDelete(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_name = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.name = field_name
@@ -579,6 +704,7 @@ def decode_NamespaceUpdate(data, at, limit, message=None):
         field_labels = message.labels
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -592,7 +718,14 @@ def decode_NamespaceUpdate(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_name = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -600,9 +733,12 @@ def decode_NamespaceUpdate(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_labels)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.name = field_name
@@ -634,6 +770,7 @@ def decode_SandboxCreate(data, at, limit, message=None):
         field_sandbox_id = message.sandbox_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -647,9 +784,18 @@ def decode_SandboxCreate(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -694,6 +840,7 @@ def decode_SandboxExit(data, at, limit, message=None):
         field_exited_at = message.exited_at
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -707,13 +854,27 @@ def decode_SandboxExit(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_exit_status = data[at]
             at += 1
             if field_exit_status > 127:
                 field_exit_status, at = varint(data, at - 1)
-                field_exit_status = field_exit_status & 0xFFFFFFFF
-        elif tag == 26:
+                field_exit_status &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -721,9 +882,18 @@ def decode_SandboxExit(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exited_at = google_protobuf.decode_Timestamp(data, at, end, field_exited_at)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -756,6 +926,7 @@ def decode_SandboxStart(data, at, limit, message=None):
         field_sandbox_id = message.sandbox_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -769,9 +940,18 @@ def decode_SandboxStart(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -822,6 +1002,7 @@ def decode_SnapshotCommit(data, at, limit, message=None):
         field_snapshotter = message.snapshotter
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -835,7 +1016,14 @@ def decode_SnapshotCommit(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_key = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -843,7 +1031,14 @@ def decode_SnapshotCommit(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_name = data[at:end].decode()
             at = end
-        elif tag == 42:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 42:
             size = data[at]
             at += 1
             end = at + size
@@ -851,9 +1046,18 @@ def decode_SnapshotCommit(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_snapshotter = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.key = field_key
@@ -906,6 +1110,7 @@ def decode_SnapshotPrepare(data, at, limit, message=None):
         field_snapshotter = message.snapshotter
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -919,7 +1124,14 @@ def decode_SnapshotPrepare(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_key = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -927,7 +1139,14 @@ def decode_SnapshotPrepare(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_parent = data[at:end].decode()
             at = end
-        elif tag == 42:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 42:
             size = data[at]
             at += 1
             end = at + size
@@ -935,9 +1154,18 @@ def decode_SnapshotPrepare(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_snapshotter = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.key = field_key
@@ -980,6 +1208,7 @@ def decode_SnapshotRemove(data, at, limit, message=None):
         field_snapshotter = message.snapshotter
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -993,7 +1222,14 @@ def decode_SnapshotRemove(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_key = data[at:end].decode()
             at = end
-        elif tag == 42:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 42:
             size = data[at]
             at += 1
             end = at + size
@@ -1001,9 +1237,18 @@ def decode_SnapshotRemove(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_snapshotter = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.key = field_key
@@ -1045,6 +1290,7 @@ def decode_TaskCheckpointed(data, at, limit, message=None):
         field_checkpoint = message.checkpoint
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1058,7 +1304,14 @@ def decode_TaskCheckpointed(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1066,9 +1319,18 @@ def decode_TaskCheckpointed(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_checkpoint = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id
@@ -1139,6 +1401,7 @@ def decode_TaskCreate(data, at, limit, message=None):
         field_pid = message.pid
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1152,7 +1415,14 @@ def decode_TaskCreate(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1160,7 +1430,14 @@ def decode_TaskCreate(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_bundle = data[at:end].decode()
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -1168,7 +1445,8 @@ def decode_TaskCreate(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_rootfs.append(containerd_types.decode_Mount(data, at, end))
             at = end
-        elif tag == 34:
+            continue
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -1176,7 +1454,14 @@ def decode_TaskCreate(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_io = decode_TaskIo(data, at, end, field_io)
             at = end
-        elif tag == 42:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 42:
             size = data[at]
             at += 1
             end = at + size
@@ -1184,15 +1469,31 @@ def decode_TaskCreate(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_checkpoint = data[at:end].decode()
             at = end
-        elif tag == 48:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 48:
             field_pid = data[at]
             at += 1
             if field_pid > 127:
                 field_pid, at = varint(data, at - 1)
-                field_pid = field_pid & 0xFFFFFFFF
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+                field_pid &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id
@@ -1256,6 +1557,7 @@ def decode_TaskDelete(data, at, limit, message=None):
         field_id = message.id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1269,19 +1571,40 @@ def decode_TaskDelete(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_pid = data[at]
             at += 1
             if field_pid > 127:
                 field_pid, at = varint(data, at - 1)
-                field_pid = field_pid & 0xFFFFFFFF
-        elif tag == 24:
+                field_pid &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_exit_status = data[at]
             at += 1
             if field_exit_status > 127:
                 field_exit_status, at = varint(data, at - 1)
-                field_exit_status = field_exit_status & 0xFFFFFFFF
-        elif tag == 34:
+                field_exit_status &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -1289,7 +1612,14 @@ def decode_TaskDelete(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exited_at = google_protobuf.decode_Timestamp(data, at, end, field_exited_at)
             at = end
-        elif tag == 42:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 42:
             size = data[at]
             at += 1
             end = at + size
@@ -1297,9 +1627,18 @@ def decode_TaskDelete(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id
@@ -1344,6 +1683,7 @@ def decode_TaskExecAdded(data, at, limit, message=None):
         field_exec_id = message.exec_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1357,7 +1697,14 @@ def decode_TaskExecAdded(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1365,9 +1712,18 @@ def decode_TaskExecAdded(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id
@@ -1413,6 +1769,7 @@ def decode_TaskExecStarted(data, at, limit, message=None):
         field_pid = message.pid
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1426,7 +1783,14 @@ def decode_TaskExecStarted(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1434,15 +1798,31 @@ def decode_TaskExecStarted(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
             at = end
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_pid = data[at]
             at += 1
             if field_pid > 127:
                 field_pid, at = varint(data, at - 1)
-                field_pid = field_pid & 0xFFFFFFFF
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+                field_pid &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id
@@ -1503,6 +1883,7 @@ def decode_TaskExit(data, at, limit, message=None):
         field_exited_at = message.exited_at
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1516,7 +1897,14 @@ def decode_TaskExit(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1524,19 +1912,40 @@ def decode_TaskExit(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_pid = data[at]
             at += 1
             if field_pid > 127:
                 field_pid, at = varint(data, at - 1)
-                field_pid = field_pid & 0xFFFFFFFF
-        elif tag == 32:
+                field_pid &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 32:
             field_exit_status = data[at]
             at += 1
             if field_exit_status > 127:
                 field_exit_status, at = varint(data, at - 1)
-                field_exit_status = field_exit_status & 0xFFFFFFFF
-        elif tag == 42:
+                field_exit_status &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 42:
             size = data[at]
             at += 1
             end = at + size
@@ -1544,9 +1953,18 @@ def decode_TaskExit(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exited_at = google_protobuf.decode_Timestamp(data, at, end, field_exited_at)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id
@@ -1605,6 +2023,7 @@ def decode_TaskIo(data, at, limit, message=None):
         field_terminal = message.terminal
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1618,7 +2037,14 @@ def decode_TaskIo(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_stdin = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1626,7 +2052,14 @@ def decode_TaskIo(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_stdout = data[at:end].decode()
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -1634,15 +2067,31 @@ def decode_TaskIo(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_stderr = data[at:end].decode()
             at = end
-        elif tag == 32:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 32:
             field_terminal = data[at]
             at += 1
             if field_terminal > 127:
                 field_terminal, at = varint(data, at - 1)
             field_terminal = field_terminal != 0
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.stdin = field_stdin
@@ -1676,6 +2125,7 @@ def decode_TaskOom(data, at, limit, message=None):
         field_container_id = message.container_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1689,9 +2139,18 @@ def decode_TaskOom(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id
@@ -1722,6 +2181,7 @@ def decode_TaskPaused(data, at, limit, message=None):
         field_container_id = message.container_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1735,9 +2195,18 @@ def decode_TaskPaused(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id
@@ -1768,6 +2237,7 @@ def decode_TaskResumed(data, at, limit, message=None):
         field_container_id = message.container_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1781,9 +2251,18 @@ def decode_TaskResumed(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id
@@ -1818,6 +2297,7 @@ def decode_TaskStart(data, at, limit, message=None):
         field_pid = message.pid
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1831,15 +2311,31 @@ def decode_TaskStart(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_pid = data[at]
             at += 1
             if field_pid > 127:
                 field_pid, at = varint(data, at - 1)
-                field_pid = field_pid & 0xFFFFFFFF
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+                field_pid &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id

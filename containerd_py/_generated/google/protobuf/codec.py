@@ -3,7 +3,7 @@
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, signed, signed32, sized, skip, text_entry, uint32, uint64,
+    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -50,6 +50,7 @@ def decode_Any(data, at, limit, message=None):
         field_value = message.value
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -63,7 +64,14 @@ def decode_Any(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_type_url = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -71,9 +79,18 @@ def decode_Any(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_value = data[at:end]
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.type_url = field_type_url
@@ -103,6 +120,7 @@ def decode_Duration(data, at, limit, message=None):
         field_nanos = message.nanos
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -113,16 +131,35 @@ def decode_Duration(data, at, limit, message=None):
             at += 1
             if field_seconds > 127:
                 field_seconds, at = varint(data, at - 1)
-                field_seconds = signed(field_seconds)
-        elif tag == 16:
+                if field_seconds >= 9223372036854775808:
+                    field_seconds -= 18446744073709551616
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_nanos = data[at]
             at += 1
             if field_nanos > 127:
                 field_nanos, at = varint(data, at - 1)
-                field_nanos = signed32(field_nanos)
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+                field_nanos &= 4294967295
+                if field_nanos >= 2147483648:
+                    field_nanos -= 4294967296
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.seconds = field_seconds
@@ -142,11 +179,15 @@ def decode_Empty(data, at, limit, message=None):
     else:
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
         if tag > 127:
             tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
         at = skip(data, tag, at, limit)
         unknown += data[start:at]
     if at > limit:
@@ -173,6 +214,7 @@ def decode_FieldMask(data, at, limit, message=None):
         field_paths = message.paths
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -186,9 +228,12 @@ def decode_FieldMask(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_paths.append(data[at:end].decode())
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.paths = field_paths
@@ -217,6 +262,7 @@ def decode_Timestamp(data, at, limit, message=None):
         field_nanos = message.nanos
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -227,16 +273,35 @@ def decode_Timestamp(data, at, limit, message=None):
             at += 1
             if field_seconds > 127:
                 field_seconds, at = varint(data, at - 1)
-                field_seconds = signed(field_seconds)
-        elif tag == 16:
+                if field_seconds >= 9223372036854775808:
+                    field_seconds -= 18446744073709551616
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_nanos = data[at]
             at += 1
             if field_nanos > 127:
                 field_nanos, at = varint(data, at - 1)
-                field_nanos = signed32(field_nanos)
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+                field_nanos &= 4294967295
+                if field_nanos >= 2147483648:
+                    field_nanos -= 4294967296
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.seconds = field_seconds

@@ -3,7 +3,7 @@
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, signed, signed32, sized, skip, text_entry, uint32, uint64,
+    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -46,6 +46,7 @@ def decode_Status(data, at, limit, message=None):
         field_details = message.details
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -56,8 +57,17 @@ def decode_Status(data, at, limit, message=None):
             at += 1
             if field_code > 127:
                 field_code, at = varint(data, at - 1)
-                field_code = signed32(field_code)
-        elif tag == 18:
+                field_code &= 4294967295
+                if field_code >= 2147483648:
+                    field_code -= 4294967296
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -65,7 +75,14 @@ def decode_Status(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_message = data[at:end].decode()
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -73,9 +90,12 @@ def decode_Status(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_details.append(google_protobuf.decode_Any(data, at, end))
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.code = field_code

@@ -3,7 +3,7 @@
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, signed, signed32, sized, skip, text_entry, uint32, uint64,
+    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -83,6 +83,7 @@ def decode_CheckpointOptions(data, at, limit, message=None):
         field_work_path = message.work_path
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -94,31 +95,66 @@ def decode_CheckpointOptions(data, at, limit, message=None):
             if field_exit > 127:
                 field_exit, at = varint(data, at - 1)
             field_exit = field_exit != 0
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_open_tcp = data[at]
             at += 1
             if field_open_tcp > 127:
                 field_open_tcp, at = varint(data, at - 1)
             field_open_tcp = field_open_tcp != 0
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_external_unix_sockets = data[at]
             at += 1
             if field_external_unix_sockets > 127:
                 field_external_unix_sockets, at = varint(data, at - 1)
             field_external_unix_sockets = field_external_unix_sockets != 0
-        elif tag == 32:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 32:
             field_terminal = data[at]
             at += 1
             if field_terminal > 127:
                 field_terminal, at = varint(data, at - 1)
             field_terminal = field_terminal != 0
-        elif tag == 40:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 40:
             field_file_locks = data[at]
             at += 1
             if field_file_locks > 127:
                 field_file_locks, at = varint(data, at - 1)
             field_file_locks = field_file_locks != 0
-        elif tag == 50:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 50:
             size = data[at]
             at += 1
             end = at + size
@@ -126,7 +162,8 @@ def decode_CheckpointOptions(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_empty_namespaces.append(data[at:end].decode())
             at = end
-        elif tag == 58:
+            continue
+        if tag == 58:
             size = data[at]
             at += 1
             end = at + size
@@ -134,7 +171,14 @@ def decode_CheckpointOptions(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_cgroups_mode = data[at:end].decode()
             at = end
-        elif tag == 66:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 66:
             size = data[at]
             at += 1
             end = at + size
@@ -142,7 +186,14 @@ def decode_CheckpointOptions(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_image_path = data[at:end].decode()
             at = end
-        elif tag == 74:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 74:
             size = data[at]
             at += 1
             end = at + size
@@ -150,9 +201,18 @@ def decode_CheckpointOptions(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_work_path = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.exit = field_exit
@@ -265,6 +325,7 @@ def decode_Options(data, at, limit, message=None):
         field_task_api_version = message.task_api_version
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -276,13 +337,27 @@ def decode_Options(data, at, limit, message=None):
             if field_no_pivot_root > 127:
                 field_no_pivot_root, at = varint(data, at - 1)
             field_no_pivot_root = field_no_pivot_root != 0
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_no_new_keyring = data[at]
             at += 1
             if field_no_new_keyring > 127:
                 field_no_new_keyring, at = varint(data, at - 1)
             field_no_new_keyring = field_no_new_keyring != 0
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -290,19 +365,40 @@ def decode_Options(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_shim_cgroup = data[at:end].decode()
             at = end
-        elif tag == 32:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 32:
             field_io_uid = data[at]
             at += 1
             if field_io_uid > 127:
                 field_io_uid, at = varint(data, at - 1)
-                field_io_uid = field_io_uid & 0xFFFFFFFF
-        elif tag == 40:
+                field_io_uid &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 40:
             field_io_gid = data[at]
             at += 1
             if field_io_gid > 127:
                 field_io_gid, at = varint(data, at - 1)
-                field_io_gid = field_io_gid & 0xFFFFFFFF
-        elif tag == 50:
+                field_io_gid &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 50:
             size = data[at]
             at += 1
             end = at + size
@@ -310,7 +406,14 @@ def decode_Options(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_binary_name = data[at:end].decode()
             at = end
-        elif tag == 58:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 58:
             size = data[at]
             at += 1
             end = at + size
@@ -318,13 +421,27 @@ def decode_Options(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_root = data[at:end].decode()
             at = end
-        elif tag == 72:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 72:
             field_systemd_cgroup = data[at]
             at += 1
             if field_systemd_cgroup > 127:
                 field_systemd_cgroup, at = varint(data, at - 1)
             field_systemd_cgroup = field_systemd_cgroup != 0
-        elif tag == 82:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 82:
             size = data[at]
             at += 1
             end = at + size
@@ -332,7 +449,14 @@ def decode_Options(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_criu_image_path = data[at:end].decode()
             at = end
-        elif tag == 90:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 90:
             size = data[at]
             at += 1
             end = at + size
@@ -340,7 +464,14 @@ def decode_Options(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_criu_work_path = data[at:end].decode()
             at = end
-        elif tag == 98:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 98:
             size = data[at]
             at += 1
             end = at + size
@@ -348,15 +479,31 @@ def decode_Options(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_task_api_address = data[at:end].decode()
             at = end
-        elif tag == 104:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 104:
             field_task_api_version = data[at]
             at += 1
             if field_task_api_version > 127:
                 field_task_api_version, at = varint(data, at - 1)
-                field_task_api_version = field_task_api_version & 0xFFFFFFFF
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+                field_task_api_version &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.no_pivot_root = field_no_pivot_root
@@ -398,6 +545,7 @@ def decode_ProcessDetails(data, at, limit, message=None):
         field_exec_id = message.exec_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -411,9 +559,18 @@ def decode_ProcessDetails(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.exec_id = field_exec_id

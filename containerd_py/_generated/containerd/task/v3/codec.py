@@ -3,7 +3,7 @@
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, signed, signed32, sized, skip, text_entry, uint32, uint64,
+    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -86,6 +86,7 @@ def decode_CheckpointTaskRequest(data, at, limit, message=None):
         field_options = message.options
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -99,7 +100,14 @@ def decode_CheckpointTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -107,7 +115,14 @@ def decode_CheckpointTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_path = data[at:end].decode()
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -115,9 +130,18 @@ def decode_CheckpointTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_options = google_protobuf.decode_Any(data, at, end, field_options)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -164,6 +188,7 @@ def decode_CloseIoRequest(data, at, limit, message=None):
         field_stdin = message.stdin
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -177,7 +202,14 @@ def decode_CloseIoRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -185,15 +217,31 @@ def decode_CloseIoRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
             at = end
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_stdin = data[at]
             at += 1
             if field_stdin > 127:
                 field_stdin, at = varint(data, at - 1)
             field_stdin = field_stdin != 0
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -226,6 +274,7 @@ def decode_ConnectRequest(data, at, limit, message=None):
         field_id = message.id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -239,9 +288,18 @@ def decode_ConnectRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -280,6 +338,7 @@ def decode_ConnectResponse(data, at, limit, message=None):
         field_version = message.version
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -290,14 +349,28 @@ def decode_ConnectResponse(data, at, limit, message=None):
             at += 1
             if field_shim_pid > 127:
                 field_shim_pid, at = varint(data, at - 1)
-                field_shim_pid = field_shim_pid & 0xFFFFFFFF
-        elif tag == 16:
+                field_shim_pid &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_task_pid = data[at]
             at += 1
             if field_task_pid > 127:
                 field_task_pid, at = varint(data, at - 1)
-                field_task_pid = field_task_pid & 0xFFFFFFFF
-        elif tag == 26:
+                field_task_pid &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -305,9 +378,18 @@ def decode_ConnectResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_version = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.shim_pid = field_shim_pid
@@ -419,6 +501,7 @@ def decode_CreateTaskRequest(data, at, limit, message=None):
         field_options = message.options
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -432,7 +515,14 @@ def decode_CreateTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -440,7 +530,14 @@ def decode_CreateTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_bundle = data[at:end].decode()
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -448,13 +545,21 @@ def decode_CreateTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_rootfs.append(containerd_types.decode_Mount(data, at, end))
             at = end
-        elif tag == 32:
+            continue
+        if tag == 32:
             field_terminal = data[at]
             at += 1
             if field_terminal > 127:
                 field_terminal, at = varint(data, at - 1)
             field_terminal = field_terminal != 0
-        elif tag == 42:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 42:
             size = data[at]
             at += 1
             end = at + size
@@ -462,7 +567,14 @@ def decode_CreateTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_stdin = data[at:end].decode()
             at = end
-        elif tag == 50:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 50:
             size = data[at]
             at += 1
             end = at + size
@@ -470,7 +582,14 @@ def decode_CreateTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_stdout = data[at:end].decode()
             at = end
-        elif tag == 58:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 58:
             size = data[at]
             at += 1
             end = at + size
@@ -478,7 +597,14 @@ def decode_CreateTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_stderr = data[at:end].decode()
             at = end
-        elif tag == 66:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 66:
             size = data[at]
             at += 1
             end = at + size
@@ -486,7 +612,14 @@ def decode_CreateTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_checkpoint = data[at:end].decode()
             at = end
-        elif tag == 74:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 74:
             size = data[at]
             at += 1
             end = at + size
@@ -494,7 +627,14 @@ def decode_CreateTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_parent_checkpoint = data[at:end].decode()
             at = end
-        elif tag == 82:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 82:
             size = data[at]
             at += 1
             end = at + size
@@ -502,9 +642,18 @@ def decode_CreateTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_options = google_protobuf.decode_Any(data, at, end, field_options)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -538,6 +687,7 @@ def decode_CreateTaskResponse(data, at, limit, message=None):
         field_pid = message.pid
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -548,10 +698,19 @@ def decode_CreateTaskResponse(data, at, limit, message=None):
             at += 1
             if field_pid > 127:
                 field_pid, at = varint(data, at - 1)
-                field_pid = field_pid & 0xFFFFFFFF
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+                field_pid &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.pid = field_pid
@@ -592,6 +751,7 @@ def decode_DeleteRequest(data, at, limit, message=None):
         field_exec_id = message.exec_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -605,7 +765,14 @@ def decode_DeleteRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -613,9 +780,18 @@ def decode_DeleteRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -655,6 +831,7 @@ def decode_DeleteResponse(data, at, limit, message=None):
         field_exited_at = message.exited_at
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -665,14 +842,28 @@ def decode_DeleteResponse(data, at, limit, message=None):
             at += 1
             if field_pid > 127:
                 field_pid, at = varint(data, at - 1)
-                field_pid = field_pid & 0xFFFFFFFF
-        elif tag == 16:
+                field_pid &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_exit_status = data[at]
             at += 1
             if field_exit_status > 127:
                 field_exit_status, at = varint(data, at - 1)
-                field_exit_status = field_exit_status & 0xFFFFFFFF
-        elif tag == 26:
+                field_exit_status &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -680,9 +871,18 @@ def decode_DeleteResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exited_at = google_protobuf.decode_Timestamp(data, at, end, field_exited_at)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.pid = field_pid
@@ -769,6 +969,7 @@ def decode_ExecProcessRequest(data, at, limit, message=None):
         field_spec = message.spec
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -782,7 +983,14 @@ def decode_ExecProcessRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -790,13 +998,27 @@ def decode_ExecProcessRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
             at = end
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_terminal = data[at]
             at += 1
             if field_terminal > 127:
                 field_terminal, at = varint(data, at - 1)
             field_terminal = field_terminal != 0
-        elif tag == 34:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -804,7 +1026,14 @@ def decode_ExecProcessRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_stdin = data[at:end].decode()
             at = end
-        elif tag == 42:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 42:
             size = data[at]
             at += 1
             end = at + size
@@ -812,7 +1041,14 @@ def decode_ExecProcessRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_stdout = data[at:end].decode()
             at = end
-        elif tag == 50:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 50:
             size = data[at]
             at += 1
             end = at + size
@@ -820,7 +1056,14 @@ def decode_ExecProcessRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_stderr = data[at:end].decode()
             at = end
-        elif tag == 58:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 58:
             size = data[at]
             at += 1
             end = at + size
@@ -828,9 +1071,18 @@ def decode_ExecProcessRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_spec = google_protobuf.decode_Any(data, at, end, field_spec)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -855,11 +1107,15 @@ def decode_ExecProcessResponse(data, at, limit, message=None):
     else:
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
         if tag > 127:
             tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
         at = skip(data, tag, at, limit)
         unknown += data[start:at]
     if at > limit:
@@ -909,6 +1165,7 @@ def decode_KillRequest(data, at, limit, message=None):
         field_all = message.all
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -922,7 +1179,14 @@ def decode_KillRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -930,21 +1194,44 @@ def decode_KillRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
             at = end
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_signal = data[at]
             at += 1
             if field_signal > 127:
                 field_signal, at = varint(data, at - 1)
-                field_signal = field_signal & 0xFFFFFFFF
-        elif tag == 32:
+                field_signal &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 32:
             field_all = data[at]
             at += 1
             if field_all > 127:
                 field_all, at = varint(data, at - 1)
             field_all = field_all != 0
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -978,6 +1265,7 @@ def decode_PauseRequest(data, at, limit, message=None):
         field_id = message.id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -991,9 +1279,18 @@ def decode_PauseRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -1024,6 +1321,7 @@ def decode_PidsRequest(data, at, limit, message=None):
         field_id = message.id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1037,9 +1335,18 @@ def decode_PidsRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -1065,6 +1372,7 @@ def decode_PidsResponse(data, at, limit, message=None):
         field_processes = message.processes
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1078,9 +1386,12 @@ def decode_PidsResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_processes.append(containerd_v1_types.decode_ProcessInfo(data, at, end))
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.processes = field_processes
@@ -1129,6 +1440,7 @@ def decode_ResizePtyRequest(data, at, limit, message=None):
         field_height = message.height
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1142,7 +1454,14 @@ def decode_ResizePtyRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1150,21 +1469,44 @@ def decode_ResizePtyRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
             at = end
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_width = data[at]
             at += 1
             if field_width > 127:
                 field_width, at = varint(data, at - 1)
-                field_width = field_width & 0xFFFFFFFF
-        elif tag == 32:
+                field_width &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 32:
             field_height = data[at]
             at += 1
             if field_height > 127:
                 field_height, at = varint(data, at - 1)
-                field_height = field_height & 0xFFFFFFFF
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+                field_height &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -1198,6 +1540,7 @@ def decode_ResumeRequest(data, at, limit, message=None):
         field_id = message.id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1211,9 +1554,18 @@ def decode_ResumeRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -1248,6 +1600,7 @@ def decode_ShutdownRequest(data, at, limit, message=None):
         field_now = message.now
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1261,15 +1614,31 @@ def decode_ShutdownRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_now = data[at]
             at += 1
             if field_now > 127:
                 field_now, at = varint(data, at - 1)
             field_now = field_now != 0
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -1311,6 +1680,7 @@ def decode_StartRequest(data, at, limit, message=None):
         field_exec_id = message.exec_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1324,7 +1694,14 @@ def decode_StartRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1332,9 +1709,18 @@ def decode_StartRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -1360,6 +1746,7 @@ def decode_StartResponse(data, at, limit, message=None):
         field_pid = message.pid
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1370,10 +1757,19 @@ def decode_StartResponse(data, at, limit, message=None):
             at += 1
             if field_pid > 127:
                 field_pid, at = varint(data, at - 1)
-                field_pid = field_pid & 0xFFFFFFFF
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+                field_pid &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.pid = field_pid
@@ -1414,6 +1810,7 @@ def decode_StateRequest(data, at, limit, message=None):
         field_exec_id = message.exec_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1427,7 +1824,14 @@ def decode_StateRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1435,9 +1839,18 @@ def decode_StateRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -1545,6 +1958,7 @@ def decode_StateResponse(data, at, limit, message=None):
         field_exec_id = message.exec_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1558,7 +1972,14 @@ def decode_StateResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1566,20 +1987,43 @@ def decode_StateResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_bundle = data[at:end].decode()
             at = end
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_pid = data[at]
             at += 1
             if field_pid > 127:
                 field_pid, at = varint(data, at - 1)
-                field_pid = field_pid & 0xFFFFFFFF
-        elif tag == 32:
+                field_pid &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 32:
             field_status = data[at]
             at += 1
             if field_status > 127:
                 field_status, at = varint(data, at - 1)
-                field_status = signed32(field_status)
+                field_status &= 4294967295
+                if field_status >= 2147483648:
+                    field_status -= 4294967296
             field_status = members_of_Status.get(field_status) or Status(field_status)
-        elif tag == 42:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 42:
             size = data[at]
             at += 1
             end = at + size
@@ -1587,7 +2031,14 @@ def decode_StateResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_stdin = data[at:end].decode()
             at = end
-        elif tag == 50:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 50:
             size = data[at]
             at += 1
             end = at + size
@@ -1595,7 +2046,14 @@ def decode_StateResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_stdout = data[at:end].decode()
             at = end
-        elif tag == 58:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 58:
             size = data[at]
             at += 1
             end = at + size
@@ -1603,19 +2061,40 @@ def decode_StateResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_stderr = data[at:end].decode()
             at = end
-        elif tag == 64:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 64:
             field_terminal = data[at]
             at += 1
             if field_terminal > 127:
                 field_terminal, at = varint(data, at - 1)
             field_terminal = field_terminal != 0
-        elif tag == 72:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 72:
             field_exit_status = data[at]
             at += 1
             if field_exit_status > 127:
                 field_exit_status, at = varint(data, at - 1)
-                field_exit_status = field_exit_status & 0xFFFFFFFF
-        elif tag == 82:
+                field_exit_status &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 82:
             size = data[at]
             at += 1
             end = at + size
@@ -1623,7 +2102,14 @@ def decode_StateResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exited_at = google_protobuf.decode_Timestamp(data, at, end, field_exited_at)
             at = end
-        elif tag == 90:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 90:
             size = data[at]
             at += 1
             end = at + size
@@ -1631,9 +2117,18 @@ def decode_StateResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -1674,6 +2169,7 @@ def decode_StatsRequest(data, at, limit, message=None):
         field_id = message.id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1687,9 +2183,18 @@ def decode_StatsRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -1720,6 +2225,7 @@ def decode_StatsResponse(data, at, limit, message=None):
         field_stats = message.stats
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1733,9 +2239,18 @@ def decode_StatsResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_stats = google_protobuf.decode_Any(data, at, end, field_stats)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.stats = field_stats
@@ -1784,6 +2299,7 @@ def decode_UpdateTaskRequest(data, at, limit, message=None):
         field_annotations = message.annotations
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1797,7 +2313,14 @@ def decode_UpdateTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1805,7 +2328,14 @@ def decode_UpdateTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_resources = google_protobuf.decode_Any(data, at, end, field_resources)
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -1813,9 +2343,12 @@ def decode_UpdateTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_annotations)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -1858,6 +2391,7 @@ def decode_WaitRequest(data, at, limit, message=None):
         field_exec_id = message.exec_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1871,7 +2405,14 @@ def decode_WaitRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1879,9 +2420,18 @@ def decode_WaitRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -1917,6 +2467,7 @@ def decode_WaitResponse(data, at, limit, message=None):
         field_exited_at = message.exited_at
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1927,8 +2478,15 @@ def decode_WaitResponse(data, at, limit, message=None):
             at += 1
             if field_exit_status > 127:
                 field_exit_status, at = varint(data, at - 1)
-                field_exit_status = field_exit_status & 0xFFFFFFFF
-        elif tag == 18:
+                field_exit_status &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1936,9 +2494,18 @@ def decode_WaitResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exited_at = google_protobuf.decode_Timestamp(data, at, end, field_exited_at)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.exit_status = field_exit_status

@@ -3,7 +3,7 @@
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, signed, signed32, sized, skip, text_entry, uint32, uint64,
+    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -68,6 +68,7 @@ def decode_AuthRequest(data, at, limit, message=None):
         field_wwwauthenticate = message.wwwauthenticate
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -81,7 +82,14 @@ def decode_AuthRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_host = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -89,7 +97,14 @@ def decode_AuthRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_reference = data[at:end].decode()
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -97,9 +112,12 @@ def decode_AuthRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_wwwauthenticate.append(data[at:end].decode())
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.host = field_host
@@ -156,6 +174,7 @@ def decode_AuthResponse(data, at, limit, message=None):
         field_expire_at = message.expire_at
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -166,9 +185,18 @@ def decode_AuthResponse(data, at, limit, message=None):
             at += 1
             if field_auth_type > 127:
                 field_auth_type, at = varint(data, at - 1)
-                field_auth_type = signed32(field_auth_type)
+                field_auth_type &= 4294967295
+                if field_auth_type >= 2147483648:
+                    field_auth_type -= 4294967296
             field_auth_type = members_of_AuthType.get(field_auth_type) or AuthType(field_auth_type)
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -176,7 +204,14 @@ def decode_AuthResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_secret = data[at:end].decode()
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -184,7 +219,14 @@ def decode_AuthResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_username = data[at:end].decode()
             at = end
-        elif tag == 34:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -192,9 +234,18 @@ def decode_AuthResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_expire_at = google_protobuf.decode_Timestamp(data, at, end, field_expire_at)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.auth_type = field_auth_type
@@ -228,6 +279,7 @@ def decode_Data(data, at, limit, message=None):
         field_data = message.data
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -241,9 +293,18 @@ def decode_Data(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_data = data[at:end]
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.data = field_data
@@ -301,6 +362,7 @@ def decode_ImageExportStream(data, at, limit, message=None):
         field_skip_non_distributable = message.skip_non_distributable
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -314,7 +376,14 @@ def decode_ImageExportStream(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_stream = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -322,7 +391,14 @@ def decode_ImageExportStream(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_media_type = data[at:end].decode()
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -330,27 +406,51 @@ def decode_ImageExportStream(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_platforms.append(containerd_types.decode_Platform(data, at, end))
             at = end
-        elif tag == 32:
+            continue
+        if tag == 32:
             field_all_platforms = data[at]
             at += 1
             if field_all_platforms > 127:
                 field_all_platforms, at = varint(data, at - 1)
             field_all_platforms = field_all_platforms != 0
-        elif tag == 40:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 40:
             field_skip_compatibility_manifest = data[at]
             at += 1
             if field_skip_compatibility_manifest > 127:
                 field_skip_compatibility_manifest, at = varint(data, at - 1)
             field_skip_compatibility_manifest = field_skip_compatibility_manifest != 0
-        elif tag == 48:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 48:
             field_skip_non_distributable = data[at]
             at += 1
             if field_skip_non_distributable > 127:
                 field_skip_non_distributable, at = varint(data, at - 1)
             field_skip_non_distributable = field_skip_non_distributable != 0
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.stream = field_stream
@@ -400,6 +500,7 @@ def decode_ImageImportStream(data, at, limit, message=None):
         field_force_compress = message.force_compress
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -413,7 +514,14 @@ def decode_ImageImportStream(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_stream = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -421,15 +529,31 @@ def decode_ImageImportStream(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_media_type = data[at:end].decode()
             at = end
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_force_compress = data[at]
             at += 1
             if field_force_compress > 127:
                 field_force_compress, at = varint(data, at - 1)
             field_force_compress = field_force_compress != 0
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.stream = field_stream
@@ -478,6 +602,7 @@ def decode_ImageReference(data, at, limit, message=None):
         field_skip_named_digest = message.skip_named_digest
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -491,33 +616,70 @@ def decode_ImageReference(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_name = data[at:end].decode()
             at = end
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_is_prefix = data[at]
             at += 1
             if field_is_prefix > 127:
                 field_is_prefix, at = varint(data, at - 1)
             field_is_prefix = field_is_prefix != 0
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_allow_overwrite = data[at]
             at += 1
             if field_allow_overwrite > 127:
                 field_allow_overwrite, at = varint(data, at - 1)
             field_allow_overwrite = field_allow_overwrite != 0
-        elif tag == 32:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 32:
             field_add_digest = data[at]
             at += 1
             if field_add_digest > 127:
                 field_add_digest, at = varint(data, at - 1)
             field_add_digest = field_add_digest != 0
-        elif tag == 40:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 40:
             field_skip_named_digest = data[at]
             at += 1
             if field_skip_named_digest > 127:
                 field_skip_named_digest, at = varint(data, at - 1)
             field_skip_named_digest = field_skip_named_digest != 0
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.name = field_name
@@ -583,6 +745,7 @@ def decode_ImageStore(data, at, limit, message=None):
         field_unpacks = message.unpacks
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -596,7 +759,14 @@ def decode_ImageStore(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_name = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -604,7 +774,8 @@ def decode_ImageStore(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_labels)
             at = end
-        elif tag == 26:
+            continue
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -612,19 +783,34 @@ def decode_ImageStore(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_platforms.append(containerd_types.decode_Platform(data, at, end))
             at = end
-        elif tag == 32:
+            continue
+        if tag == 32:
             field_all_metadata = data[at]
             at += 1
             if field_all_metadata > 127:
                 field_all_metadata, at = varint(data, at - 1)
             field_all_metadata = field_all_metadata != 0
-        elif tag == 40:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 40:
             field_manifest_limit = data[at]
             at += 1
             if field_manifest_limit > 127:
                 field_manifest_limit, at = varint(data, at - 1)
-                field_manifest_limit = field_manifest_limit & 0xFFFFFFFF
-        elif tag == 50:
+                field_manifest_limit &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 50:
             size = data[at]
             at += 1
             end = at + size
@@ -632,7 +818,8 @@ def decode_ImageStore(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_extra_references.append(decode_ImageReference(data, at, end))
             at = end
-        elif tag == 82:
+            continue
+        if tag == 82:
             size = data[at]
             at += 1
             end = at + size
@@ -640,9 +827,12 @@ def decode_ImageStore(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_unpacks.append(decode_UnpackConfiguration(data, at, end))
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.name = field_name
@@ -689,6 +879,7 @@ def decode_OciRegistry(data, at, limit, message=None):
         field_resolver = message.resolver
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -702,7 +893,14 @@ def decode_OciRegistry(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_reference = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -710,9 +908,18 @@ def decode_OciRegistry(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_resolver = decode_RegistryResolver(data, at, end, field_resolver)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.reference = field_reference
@@ -777,6 +984,7 @@ def decode_Progress(data, at, limit, message=None):
         field_desc = message.desc
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -790,7 +998,14 @@ def decode_Progress(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_event = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -798,7 +1013,14 @@ def decode_Progress(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_name = data[at:end].decode()
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -806,19 +1028,36 @@ def decode_Progress(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_parents.append(data[at:end].decode())
             at = end
-        elif tag == 32:
+            continue
+        if tag == 32:
             field_progress = data[at]
             at += 1
             if field_progress > 127:
                 field_progress, at = varint(data, at - 1)
-                field_progress = signed(field_progress)
-        elif tag == 40:
+                if field_progress >= 9223372036854775808:
+                    field_progress -= 18446744073709551616
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 40:
             field_total = data[at]
             at += 1
             if field_total > 127:
                 field_total, at = varint(data, at - 1)
-                field_total = signed(field_total)
-        elif tag == 50:
+                if field_total >= 9223372036854775808:
+                    field_total -= 18446744073709551616
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 50:
             size = data[at]
             at += 1
             end = at + size
@@ -826,9 +1065,18 @@ def decode_Progress(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_desc = containerd_types.decode_Descriptor(data, at, end, field_desc)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.event = field_event
@@ -906,6 +1154,7 @@ def decode_RegistryResolver(data, at, limit, message=None):
         field_logs_stream = message.logs_stream
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -919,7 +1168,14 @@ def decode_RegistryResolver(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_auth_stream = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -927,7 +1183,8 @@ def decode_RegistryResolver(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_headers)
             at = end
-        elif tag == 26:
+            continue
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -935,7 +1192,14 @@ def decode_RegistryResolver(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_host_dir = data[at:end].decode()
             at = end
-        elif tag == 34:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -943,14 +1207,30 @@ def decode_RegistryResolver(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_default_scheme = data[at:end].decode()
             at = end
-        elif tag == 40:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 40:
             field_http_debug = data[at]
             at += 1
             if field_http_debug > 127:
                 field_http_debug, at = varint(data, at - 1)
-                field_http_debug = signed32(field_http_debug)
+                field_http_debug &= 4294967295
+                if field_http_debug >= 2147483648:
+                    field_http_debug -= 4294967296
             field_http_debug = members_of_HttpDebug.get(field_http_debug) or HttpDebug(field_http_debug)
-        elif tag == 50:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 50:
             size = data[at]
             at += 1
             end = at + size
@@ -958,9 +1238,18 @@ def decode_RegistryResolver(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_logs_stream = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.auth_stream = field_auth_stream
@@ -1006,6 +1295,7 @@ def decode_UnpackConfiguration(data, at, limit, message=None):
         field_snapshotter = message.snapshotter
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1019,7 +1309,14 @@ def decode_UnpackConfiguration(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_platform = containerd_types.decode_Platform(data, at, end, field_platform)
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1027,9 +1324,18 @@ def decode_UnpackConfiguration(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_snapshotter = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.platform = field_platform
@@ -1055,6 +1361,7 @@ def decode_WindowUpdate(data, at, limit, message=None):
         field_update = message.update
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1065,10 +1372,21 @@ def decode_WindowUpdate(data, at, limit, message=None):
             at += 1
             if field_update > 127:
                 field_update, at = varint(data, at - 1)
-                field_update = signed32(field_update)
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+                field_update &= 4294967295
+                if field_update >= 2147483648:
+                    field_update -= 4294967296
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.update = field_update

@@ -3,7 +3,7 @@
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, signed, signed32, sized, skip, text_entry, uint32, uint64,
+    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -106,6 +106,7 @@ def decode_Process(data, at, limit, message=None):
         field_exited_at = message.exited_at
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -119,7 +120,14 @@ def decode_Process(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -127,20 +135,43 @@ def decode_Process(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_pid = data[at]
             at += 1
             if field_pid > 127:
                 field_pid, at = varint(data, at - 1)
-                field_pid = field_pid & 0xFFFFFFFF
-        elif tag == 32:
+                field_pid &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 32:
             field_status = data[at]
             at += 1
             if field_status > 127:
                 field_status, at = varint(data, at - 1)
-                field_status = signed32(field_status)
+                field_status &= 4294967295
+                if field_status >= 2147483648:
+                    field_status -= 4294967296
             field_status = members_of_Status.get(field_status) or Status(field_status)
-        elif tag == 42:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 42:
             size = data[at]
             at += 1
             end = at + size
@@ -148,7 +179,14 @@ def decode_Process(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_stdin = data[at:end].decode()
             at = end
-        elif tag == 50:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 50:
             size = data[at]
             at += 1
             end = at + size
@@ -156,7 +194,14 @@ def decode_Process(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_stdout = data[at:end].decode()
             at = end
-        elif tag == 58:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 58:
             size = data[at]
             at += 1
             end = at + size
@@ -164,19 +209,40 @@ def decode_Process(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_stderr = data[at:end].decode()
             at = end
-        elif tag == 64:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 64:
             field_terminal = data[at]
             at += 1
             if field_terminal > 127:
                 field_terminal, at = varint(data, at - 1)
             field_terminal = field_terminal != 0
-        elif tag == 72:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 72:
             field_exit_status = data[at]
             at += 1
             if field_exit_status > 127:
                 field_exit_status, at = varint(data, at - 1)
-                field_exit_status = field_exit_status & 0xFFFFFFFF
-        elif tag == 82:
+                field_exit_status &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 82:
             size = data[at]
             at += 1
             end = at + size
@@ -184,9 +250,18 @@ def decode_Process(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exited_at = google_protobuf.decode_Timestamp(data, at, end, field_exited_at)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id
@@ -230,6 +305,7 @@ def decode_ProcessInfo(data, at, limit, message=None):
         field_info = message.info
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -240,8 +316,15 @@ def decode_ProcessInfo(data, at, limit, message=None):
             at += 1
             if field_pid > 127:
                 field_pid, at = varint(data, at - 1)
-                field_pid = field_pid & 0xFFFFFFFF
-        elif tag == 18:
+                field_pid &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -249,9 +332,18 @@ def decode_ProcessInfo(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_info = google_protobuf.decode_Any(data, at, end, field_info)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.pid = field_pid

@@ -3,7 +3,7 @@
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, signed, signed32, sized, skip, text_entry, uint32, uint64,
+    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -100,6 +100,7 @@ def decode_CreateSandboxRequest(data, at, limit, message=None):
         field_annotations = message.annotations
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -113,7 +114,14 @@ def decode_CreateSandboxRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -121,7 +129,14 @@ def decode_CreateSandboxRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_bundle_path = data[at:end].decode()
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -129,7 +144,8 @@ def decode_CreateSandboxRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_rootfs.append(containerd_types.decode_Mount(data, at, end))
             at = end
-        elif tag == 34:
+            continue
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -137,7 +153,14 @@ def decode_CreateSandboxRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_options = google_protobuf.decode_Any(data, at, end, field_options)
             at = end
-        elif tag == 42:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 42:
             size = data[at]
             at += 1
             end = at + size
@@ -145,7 +168,14 @@ def decode_CreateSandboxRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_netns_path = data[at:end].decode()
             at = end
-        elif tag == 50:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 50:
             size = data[at]
             at += 1
             end = at + size
@@ -153,9 +183,12 @@ def decode_CreateSandboxRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_annotations)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -179,11 +212,15 @@ def decode_CreateSandboxResponse(data, at, limit, message=None):
     else:
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
         if tag > 127:
             tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
         at = skip(data, tag, at, limit)
         unknown += data[start:at]
     if at > limit:
@@ -215,6 +252,7 @@ def decode_PingRequest(data, at, limit, message=None):
         field_sandbox_id = message.sandbox_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -228,9 +266,18 @@ def decode_PingRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -249,11 +296,15 @@ def decode_PingResponse(data, at, limit, message=None):
     else:
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
         if tag > 127:
             tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
         at = skip(data, tag, at, limit)
         unknown += data[start:at]
     if at > limit:
@@ -285,6 +336,7 @@ def decode_PlatformRequest(data, at, limit, message=None):
         field_sandbox_id = message.sandbox_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -298,9 +350,18 @@ def decode_PlatformRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -331,6 +392,7 @@ def decode_PlatformResponse(data, at, limit, message=None):
         field_platform = message.platform
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -344,9 +406,18 @@ def decode_PlatformResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_platform = containerd_types.decode_Platform(data, at, end, field_platform)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.platform = field_platform
@@ -377,6 +448,7 @@ def decode_SandboxMetricsRequest(data, at, limit, message=None):
         field_sandbox_id = message.sandbox_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -390,9 +462,18 @@ def decode_SandboxMetricsRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -423,6 +504,7 @@ def decode_SandboxMetricsResponse(data, at, limit, message=None):
         field_metrics = message.metrics
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -436,9 +518,18 @@ def decode_SandboxMetricsResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_metrics = containerd_types.decode_Metric(data, at, end, field_metrics)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.metrics = field_metrics
@@ -473,6 +564,7 @@ def decode_SandboxStatusRequest(data, at, limit, message=None):
         field_verbose = message.verbose
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -486,15 +578,31 @@ def decode_SandboxStatusRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_verbose = data[at]
             at += 1
             if field_verbose > 127:
                 field_verbose, at = varint(data, at - 1)
             field_verbose = field_verbose != 0
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -578,6 +686,7 @@ def decode_SandboxStatusResponse(data, at, limit, message=None):
         field_extra = message.extra
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -591,13 +700,27 @@ def decode_SandboxStatusResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_pid = data[at]
             at += 1
             if field_pid > 127:
                 field_pid, at = varint(data, at - 1)
-                field_pid = field_pid & 0xFFFFFFFF
-        elif tag == 26:
+                field_pid &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -605,7 +728,14 @@ def decode_SandboxStatusResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_state = data[at:end].decode()
             at = end
-        elif tag == 34:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -613,7 +743,8 @@ def decode_SandboxStatusResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_info)
             at = end
-        elif tag == 42:
+            continue
+        if tag == 42:
             size = data[at]
             at += 1
             end = at + size
@@ -621,7 +752,14 @@ def decode_SandboxStatusResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_created_at = google_protobuf.decode_Timestamp(data, at, end, field_created_at)
             at = end
-        elif tag == 50:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 50:
             size = data[at]
             at += 1
             end = at + size
@@ -629,7 +767,14 @@ def decode_SandboxStatusResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exited_at = google_protobuf.decode_Timestamp(data, at, end, field_exited_at)
             at = end
-        elif tag == 58:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 58:
             size = data[at]
             at += 1
             end = at + size
@@ -637,9 +782,18 @@ def decode_SandboxStatusResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_extra = google_protobuf.decode_Any(data, at, end, field_extra)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -676,6 +830,7 @@ def decode_ShutdownSandboxRequest(data, at, limit, message=None):
         field_sandbox_id = message.sandbox_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -689,9 +844,18 @@ def decode_ShutdownSandboxRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -710,11 +874,15 @@ def decode_ShutdownSandboxResponse(data, at, limit, message=None):
     else:
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
         if tag > 127:
             tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
         at = skip(data, tag, at, limit)
         unknown += data[start:at]
     if at > limit:
@@ -746,6 +914,7 @@ def decode_StartSandboxRequest(data, at, limit, message=None):
         field_sandbox_id = message.sandbox_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -759,9 +928,18 @@ def decode_StartSandboxRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -796,6 +974,7 @@ def decode_StartSandboxResponse(data, at, limit, message=None):
         field_created_at = message.created_at
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -806,8 +985,15 @@ def decode_StartSandboxResponse(data, at, limit, message=None):
             at += 1
             if field_pid > 127:
                 field_pid, at = varint(data, at - 1)
-                field_pid = field_pid & 0xFFFFFFFF
-        elif tag == 18:
+                field_pid &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -815,9 +1001,18 @@ def decode_StartSandboxResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_created_at = google_protobuf.decode_Timestamp(data, at, end, field_created_at)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.pid = field_pid
@@ -853,6 +1048,7 @@ def decode_StopSandboxRequest(data, at, limit, message=None):
         field_timeout_secs = message.timeout_secs
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -866,15 +1062,31 @@ def decode_StopSandboxRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_timeout_secs = data[at]
             at += 1
             if field_timeout_secs > 127:
                 field_timeout_secs, at = varint(data, at - 1)
-                field_timeout_secs = field_timeout_secs & 0xFFFFFFFF
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+                field_timeout_secs &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -894,11 +1106,15 @@ def decode_StopSandboxResponse(data, at, limit, message=None):
     else:
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
         if tag > 127:
             tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
         at = skip(data, tag, at, limit)
         unknown += data[start:at]
     if at > limit:
@@ -948,6 +1164,7 @@ def decode_UpdateSandboxRequest(data, at, limit, message=None):
         field_annotations = message.annotations
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -961,7 +1178,14 @@ def decode_UpdateSandboxRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -969,7 +1193,14 @@ def decode_UpdateSandboxRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_resources = google_protobuf.decode_Any(data, at, end, field_resources)
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -977,9 +1208,12 @@ def decode_UpdateSandboxRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_annotations)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -1000,11 +1234,15 @@ def decode_UpdateSandboxResponse(data, at, limit, message=None):
     else:
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
         if tag > 127:
             tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
         at = skip(data, tag, at, limit)
         unknown += data[start:at]
     if at > limit:
@@ -1036,6 +1274,7 @@ def decode_WaitSandboxRequest(data, at, limit, message=None):
         field_sandbox_id = message.sandbox_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1049,9 +1288,18 @@ def decode_WaitSandboxRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -1086,6 +1334,7 @@ def decode_WaitSandboxResponse(data, at, limit, message=None):
         field_exited_at = message.exited_at
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1096,8 +1345,15 @@ def decode_WaitSandboxResponse(data, at, limit, message=None):
             at += 1
             if field_exit_status > 127:
                 field_exit_status, at = varint(data, at - 1)
-                field_exit_status = field_exit_status & 0xFFFFFFFF
-        elif tag == 18:
+                field_exit_status &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1105,9 +1361,18 @@ def decode_WaitSandboxResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exited_at = google_protobuf.decode_Timestamp(data, at, end, field_exited_at)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.exit_status = field_exit_status

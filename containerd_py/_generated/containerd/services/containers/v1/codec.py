@@ -3,7 +3,7 @@
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, signed, signed32, sized, skip, text_entry, uint32, uint64,
+    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -144,6 +144,7 @@ def decode_Container(data, at, limit, message=None):
         field_sandbox = message.sandbox
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -157,7 +158,14 @@ def decode_Container(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -165,7 +173,8 @@ def decode_Container(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_labels)
             at = end
-        elif tag == 26:
+            continue
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -173,7 +182,14 @@ def decode_Container(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_image = data[at:end].decode()
             at = end
-        elif tag == 34:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -181,7 +197,14 @@ def decode_Container(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_runtime = decode_ContainerRuntime(data, at, end, field_runtime)
             at = end
-        elif tag == 42:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 42:
             size = data[at]
             at += 1
             end = at + size
@@ -189,7 +212,14 @@ def decode_Container(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_spec = google_protobuf.decode_Any(data, at, end, field_spec)
             at = end
-        elif tag == 50:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 50:
             size = data[at]
             at += 1
             end = at + size
@@ -197,7 +227,14 @@ def decode_Container(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_snapshotter = data[at:end].decode()
             at = end
-        elif tag == 58:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 58:
             size = data[at]
             at += 1
             end = at + size
@@ -205,7 +242,14 @@ def decode_Container(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_snapshot_key = data[at:end].decode()
             at = end
-        elif tag == 66:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 66:
             size = data[at]
             at += 1
             end = at + size
@@ -213,7 +257,14 @@ def decode_Container(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_created_at = google_protobuf.decode_Timestamp(data, at, end, field_created_at)
             at = end
-        elif tag == 74:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 74:
             size = data[at]
             at += 1
             end = at + size
@@ -221,7 +272,14 @@ def decode_Container(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_updated_at = google_protobuf.decode_Timestamp(data, at, end, field_updated_at)
             at = end
-        elif tag == 82:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 82:
             size = data[at]
             at += 1
             end = at + size
@@ -229,7 +287,8 @@ def decode_Container(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             message_entry(data, at, end, field_extensions, google_protobuf.decode_Any)
             at = end
-        elif tag == 90:
+            continue
+        if tag == 90:
             size = data[at]
             at += 1
             end = at + size
@@ -237,9 +296,18 @@ def decode_Container(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -290,6 +358,7 @@ def decode_ContainerRuntime(data, at, limit, message=None):
         field_options = message.options
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -303,7 +372,14 @@ def decode_ContainerRuntime(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_name = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -311,9 +387,18 @@ def decode_ContainerRuntime(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_options = google_protobuf.decode_Any(data, at, end, field_options)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.name = field_name
@@ -345,6 +430,7 @@ def decode_CreateContainerRequest(data, at, limit, message=None):
         field_container = message.container
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -358,9 +444,18 @@ def decode_CreateContainerRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container = decode_Container(data, at, end, field_container)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container = field_container
@@ -391,6 +486,7 @@ def decode_CreateContainerResponse(data, at, limit, message=None):
         field_container = message.container
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -404,9 +500,18 @@ def decode_CreateContainerResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container = decode_Container(data, at, end, field_container)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container = field_container
@@ -437,6 +542,7 @@ def decode_DeleteContainerRequest(data, at, limit, message=None):
         field_id = message.id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -450,9 +556,18 @@ def decode_DeleteContainerRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -483,6 +598,7 @@ def decode_GetContainerRequest(data, at, limit, message=None):
         field_id = message.id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -496,9 +612,18 @@ def decode_GetContainerRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -529,6 +654,7 @@ def decode_GetContainerResponse(data, at, limit, message=None):
         field_container = message.container
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -542,9 +668,18 @@ def decode_GetContainerResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container = decode_Container(data, at, end, field_container)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container = field_container
@@ -575,6 +710,7 @@ def decode_ListContainerMessage(data, at, limit, message=None):
         field_container = message.container
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -588,9 +724,18 @@ def decode_ListContainerMessage(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container = decode_Container(data, at, end, field_container)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container = field_container
@@ -616,6 +761,7 @@ def decode_ListContainersRequest(data, at, limit, message=None):
         field_filters = message.filters
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -629,9 +775,12 @@ def decode_ListContainersRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_filters.append(data[at:end].decode())
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.filters = field_filters
@@ -657,6 +806,7 @@ def decode_ListContainersResponse(data, at, limit, message=None):
         field_containers = message.containers
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -670,9 +820,12 @@ def decode_ListContainersResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_containers.append(decode_Container(data, at, end))
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.containers = field_containers
@@ -713,6 +866,7 @@ def decode_UpdateContainerRequest(data, at, limit, message=None):
         field_update_mask = message.update_mask
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -726,7 +880,14 @@ def decode_UpdateContainerRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container = decode_Container(data, at, end, field_container)
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -734,9 +895,18 @@ def decode_UpdateContainerRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_update_mask = google_protobuf.decode_FieldMask(data, at, end, field_update_mask)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container = field_container
@@ -768,6 +938,7 @@ def decode_UpdateContainerResponse(data, at, limit, message=None):
         field_container = message.container
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -781,9 +952,18 @@ def decode_UpdateContainerResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container = decode_Container(data, at, end, field_container)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container = field_container

@@ -3,7 +3,7 @@
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, signed, signed32, sized, skip, text_entry, uint32, uint64,
+    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -56,6 +56,7 @@ def decode_AbortRequest(data, at, limit, message=None):
         field_ref = message.ref
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -69,9 +70,18 @@ def decode_AbortRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_ref = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.ref = field_ref
@@ -102,6 +112,7 @@ def decode_DeleteContentRequest(data, at, limit, message=None):
         field_digest = message.digest
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -115,9 +126,18 @@ def decode_DeleteContentRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_digest = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.digest = field_digest
@@ -180,6 +200,7 @@ def decode_Info(data, at, limit, message=None):
         field_labels = message.labels
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -193,13 +214,28 @@ def decode_Info(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_digest = data[at:end].decode()
             at = end
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_size = data[at]
             at += 1
             if field_size > 127:
                 field_size, at = varint(data, at - 1)
-                field_size = signed(field_size)
-        elif tag == 26:
+                if field_size >= 9223372036854775808:
+                    field_size -= 18446744073709551616
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -207,7 +243,14 @@ def decode_Info(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_created_at = google_protobuf.decode_Timestamp(data, at, end, field_created_at)
             at = end
-        elif tag == 34:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -215,7 +258,14 @@ def decode_Info(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_updated_at = google_protobuf.decode_Timestamp(data, at, end, field_updated_at)
             at = end
-        elif tag == 42:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 42:
             size = data[at]
             at += 1
             end = at + size
@@ -223,9 +273,12 @@ def decode_Info(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_labels)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.digest = field_digest
@@ -260,6 +313,7 @@ def decode_InfoRequest(data, at, limit, message=None):
         field_digest = message.digest
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -273,9 +327,18 @@ def decode_InfoRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_digest = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.digest = field_digest
@@ -306,6 +369,7 @@ def decode_InfoResponse(data, at, limit, message=None):
         field_info = message.info
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -319,9 +383,18 @@ def decode_InfoResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_info = decode_Info(data, at, end, field_info)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.info = field_info
@@ -347,6 +420,7 @@ def decode_ListContentRequest(data, at, limit, message=None):
         field_filters = message.filters
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -360,9 +434,12 @@ def decode_ListContentRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_filters.append(data[at:end].decode())
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.filters = field_filters
@@ -388,6 +465,7 @@ def decode_ListContentResponse(data, at, limit, message=None):
         field_info = message.info
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -401,9 +479,12 @@ def decode_ListContentResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_info.append(decode_Info(data, at, end))
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.info = field_info
@@ -429,6 +510,7 @@ def decode_ListStatusesRequest(data, at, limit, message=None):
         field_filters = message.filters
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -442,9 +524,12 @@ def decode_ListStatusesRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_filters.append(data[at:end].decode())
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.filters = field_filters
@@ -470,6 +555,7 @@ def decode_ListStatusesResponse(data, at, limit, message=None):
         field_statuses = message.statuses
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -483,9 +569,12 @@ def decode_ListStatusesResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_statuses.append(decode_Status(data, at, end))
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.statuses = field_statuses
@@ -524,6 +613,7 @@ def decode_ReadContentRequest(data, at, limit, message=None):
         field_size = message.size
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -537,21 +627,46 @@ def decode_ReadContentRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_digest = data[at:end].decode()
             at = end
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_offset = data[at]
             at += 1
             if field_offset > 127:
                 field_offset, at = varint(data, at - 1)
-                field_offset = signed(field_offset)
-        elif tag == 24:
+                if field_offset >= 9223372036854775808:
+                    field_offset -= 18446744073709551616
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_size = data[at]
             at += 1
             if field_size > 127:
                 field_size, at = varint(data, at - 1)
-                field_size = signed(field_size)
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+                if field_size >= 9223372036854775808:
+                    field_size -= 18446744073709551616
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.digest = field_digest
@@ -588,6 +703,7 @@ def decode_ReadContentResponse(data, at, limit, message=None):
         field_data = message.data
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -598,8 +714,16 @@ def decode_ReadContentResponse(data, at, limit, message=None):
             at += 1
             if field_offset > 127:
                 field_offset, at = varint(data, at - 1)
-                field_offset = signed(field_offset)
-        elif tag == 18:
+                if field_offset >= 9223372036854775808:
+                    field_offset -= 18446744073709551616
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -607,9 +731,18 @@ def decode_ReadContentResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_data = data[at:end]
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.offset = field_offset
@@ -679,6 +812,7 @@ def decode_Status(data, at, limit, message=None):
         field_expected = message.expected
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -692,7 +826,14 @@ def decode_Status(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_started_at = google_protobuf.decode_Timestamp(data, at, end, field_started_at)
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -700,7 +841,14 @@ def decode_Status(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_updated_at = google_protobuf.decode_Timestamp(data, at, end, field_updated_at)
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -708,19 +856,42 @@ def decode_Status(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_ref = data[at:end].decode()
             at = end
-        elif tag == 32:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 32:
             field_offset = data[at]
             at += 1
             if field_offset > 127:
                 field_offset, at = varint(data, at - 1)
-                field_offset = signed(field_offset)
-        elif tag == 40:
+                if field_offset >= 9223372036854775808:
+                    field_offset -= 18446744073709551616
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 40:
             field_total = data[at]
             at += 1
             if field_total > 127:
                 field_total, at = varint(data, at - 1)
-                field_total = signed(field_total)
-        elif tag == 50:
+                if field_total >= 9223372036854775808:
+                    field_total -= 18446744073709551616
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 50:
             size = data[at]
             at += 1
             end = at + size
@@ -728,9 +899,18 @@ def decode_Status(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_expected = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.started_at = field_started_at
@@ -766,6 +946,7 @@ def decode_StatusRequest(data, at, limit, message=None):
         field_ref = message.ref
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -779,9 +960,18 @@ def decode_StatusRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_ref = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.ref = field_ref
@@ -812,6 +1002,7 @@ def decode_StatusResponse(data, at, limit, message=None):
         field_status = message.status
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -825,9 +1016,18 @@ def decode_StatusResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_status = decode_Status(data, at, end, field_status)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.status = field_status
@@ -868,6 +1068,7 @@ def decode_UpdateRequest(data, at, limit, message=None):
         field_update_mask = message.update_mask
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -881,7 +1082,14 @@ def decode_UpdateRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_info = decode_Info(data, at, end, field_info)
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -889,9 +1097,18 @@ def decode_UpdateRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_update_mask = google_protobuf.decode_FieldMask(data, at, end, field_update_mask)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.info = field_info
@@ -923,6 +1140,7 @@ def decode_UpdateResponse(data, at, limit, message=None):
         field_info = message.info
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -936,9 +1154,18 @@ def decode_UpdateResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_info = decode_Info(data, at, end, field_info)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.info = field_info
@@ -1009,6 +1236,7 @@ def decode_WriteContentRequest(data, at, limit, message=None):
         field_labels = message.labels
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1019,9 +1247,18 @@ def decode_WriteContentRequest(data, at, limit, message=None):
             at += 1
             if field_action > 127:
                 field_action, at = varint(data, at - 1)
-                field_action = signed32(field_action)
+                field_action &= 4294967295
+                if field_action >= 2147483648:
+                    field_action -= 4294967296
             field_action = members_of_WriteAction.get(field_action) or WriteAction(field_action)
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1029,13 +1266,28 @@ def decode_WriteContentRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_ref = data[at:end].decode()
             at = end
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_total = data[at]
             at += 1
             if field_total > 127:
                 field_total, at = varint(data, at - 1)
-                field_total = signed(field_total)
-        elif tag == 34:
+                if field_total >= 9223372036854775808:
+                    field_total -= 18446744073709551616
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -1043,13 +1295,28 @@ def decode_WriteContentRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_expected = data[at:end].decode()
             at = end
-        elif tag == 40:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 40:
             field_offset = data[at]
             at += 1
             if field_offset > 127:
                 field_offset, at = varint(data, at - 1)
-                field_offset = signed(field_offset)
-        elif tag == 50:
+                if field_offset >= 9223372036854775808:
+                    field_offset -= 18446744073709551616
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 50:
             size = data[at]
             at += 1
             end = at + size
@@ -1057,7 +1324,14 @@ def decode_WriteContentRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_data = data[at:end]
             at = end
-        elif tag == 58:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 58:
             size = data[at]
             at += 1
             end = at + size
@@ -1065,9 +1339,12 @@ def decode_WriteContentRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_labels)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.action = field_action
@@ -1136,6 +1413,7 @@ def decode_WriteContentResponse(data, at, limit, message=None):
         field_digest = message.digest
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1146,9 +1424,18 @@ def decode_WriteContentResponse(data, at, limit, message=None):
             at += 1
             if field_action > 127:
                 field_action, at = varint(data, at - 1)
-                field_action = signed32(field_action)
+                field_action &= 4294967295
+                if field_action >= 2147483648:
+                    field_action -= 4294967296
             field_action = members_of_WriteAction.get(field_action) or WriteAction(field_action)
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1156,7 +1443,14 @@ def decode_WriteContentResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_started_at = google_protobuf.decode_Timestamp(data, at, end, field_started_at)
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -1164,19 +1458,42 @@ def decode_WriteContentResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_updated_at = google_protobuf.decode_Timestamp(data, at, end, field_updated_at)
             at = end
-        elif tag == 32:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 32:
             field_offset = data[at]
             at += 1
             if field_offset > 127:
                 field_offset, at = varint(data, at - 1)
-                field_offset = signed(field_offset)
-        elif tag == 40:
+                if field_offset >= 9223372036854775808:
+                    field_offset -= 18446744073709551616
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 40:
             field_total = data[at]
             at += 1
             if field_total > 127:
                 field_total, at = varint(data, at - 1)
-                field_total = signed(field_total)
-        elif tag == 50:
+                if field_total >= 9223372036854775808:
+                    field_total -= 18446744073709551616
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 50:
             size = data[at]
             at += 1
             end = at + size
@@ -1184,9 +1501,18 @@ def decode_WriteContentResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_digest = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.action = field_action

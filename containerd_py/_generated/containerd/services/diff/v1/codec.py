@@ -3,7 +3,7 @@
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, signed, signed32, sized, skip, text_entry, uint32, uint64,
+    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -58,6 +58,7 @@ def decode_ApplyRequest(data, at, limit, message=None):
         field_sync_fs = message.sync_fs
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -71,7 +72,14 @@ def decode_ApplyRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_diff = containerd_types.decode_Descriptor(data, at, end, field_diff)
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -79,7 +87,8 @@ def decode_ApplyRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_mounts.append(containerd_types.decode_Mount(data, at, end))
             at = end
-        elif tag == 26:
+            continue
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -87,15 +96,25 @@ def decode_ApplyRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             message_entry(data, at, end, field_payloads, google_protobuf.decode_Any)
             at = end
-        elif tag == 32:
+            continue
+        if tag == 32:
             field_sync_fs = data[at]
             at += 1
             if field_sync_fs > 127:
                 field_sync_fs, at = varint(data, at - 1)
             field_sync_fs = field_sync_fs != 0
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.diff = field_diff
@@ -129,6 +148,7 @@ def decode_ApplyResponse(data, at, limit, message=None):
         field_applied = message.applied
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -142,9 +162,18 @@ def decode_ApplyResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_applied = containerd_types.decode_Descriptor(data, at, end, field_applied)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.applied = field_applied
@@ -213,6 +242,7 @@ def decode_DiffRequest(data, at, limit, message=None):
         field_source_date_epoch = message.source_date_epoch
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -226,7 +256,8 @@ def decode_DiffRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_left.append(containerd_types.decode_Mount(data, at, end))
             at = end
-        elif tag == 18:
+            continue
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -234,7 +265,8 @@ def decode_DiffRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_right.append(containerd_types.decode_Mount(data, at, end))
             at = end
-        elif tag == 26:
+            continue
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -242,7 +274,14 @@ def decode_DiffRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_media_type = data[at:end].decode()
             at = end
-        elif tag == 34:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -250,7 +289,14 @@ def decode_DiffRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_ref = data[at:end].decode()
             at = end
-        elif tag == 42:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 42:
             size = data[at]
             at += 1
             end = at + size
@@ -258,7 +304,8 @@ def decode_DiffRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_labels)
             at = end
-        elif tag == 50:
+            continue
+        if tag == 50:
             size = data[at]
             at += 1
             end = at + size
@@ -266,9 +313,18 @@ def decode_DiffRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_source_date_epoch = google_protobuf.decode_Timestamp(data, at, end, field_source_date_epoch)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.left = field_left
@@ -304,6 +360,7 @@ def decode_DiffResponse(data, at, limit, message=None):
         field_diff = message.diff
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -317,9 +374,18 @@ def decode_DiffResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_diff = containerd_types.decode_Descriptor(data, at, end, field_diff)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.diff = field_diff

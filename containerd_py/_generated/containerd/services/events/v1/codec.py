@@ -3,7 +3,7 @@
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, signed, signed32, sized, skip, text_entry, uint32, uint64,
+    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -40,6 +40,7 @@ def decode_ForwardRequest(data, at, limit, message=None):
         field_envelope = message.envelope
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -53,9 +54,18 @@ def decode_ForwardRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_envelope = containerd_types.decode_Envelope(data, at, end, field_envelope)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.envelope = field_envelope
@@ -96,6 +106,7 @@ def decode_PublishRequest(data, at, limit, message=None):
         field_event = message.event
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -109,7 +120,14 @@ def decode_PublishRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_topic = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -117,9 +135,18 @@ def decode_PublishRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_event = google_protobuf.decode_Any(data, at, end, field_event)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.topic = field_topic
@@ -146,6 +173,7 @@ def decode_SubscribeRequest(data, at, limit, message=None):
         field_filters = message.filters
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -159,9 +187,12 @@ def decode_SubscribeRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_filters.append(data[at:end].decode())
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.filters = field_filters

@@ -3,7 +3,7 @@
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, signed, signed32, sized, skip, text_entry, uint32, uint64,
+    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -60,6 +60,7 @@ def decode_CreateImageRequest(data, at, limit, message=None):
         field_source_date_epoch = message.source_date_epoch
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -73,7 +74,14 @@ def decode_CreateImageRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_image = decode_Image(data, at, end, field_image)
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -81,9 +89,18 @@ def decode_CreateImageRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_source_date_epoch = google_protobuf.decode_Timestamp(data, at, end, field_source_date_epoch)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.image = field_image
@@ -115,6 +132,7 @@ def decode_CreateImageResponse(data, at, limit, message=None):
         field_image = message.image
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -128,9 +146,18 @@ def decode_CreateImageResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_image = decode_Image(data, at, end, field_image)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.image = field_image
@@ -175,6 +202,7 @@ def decode_DeleteImageRequest(data, at, limit, message=None):
         field_target = message.target
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -188,13 +216,27 @@ def decode_DeleteImageRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_name = data[at:end].decode()
             at = end
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_sync = data[at]
             at += 1
             if field_sync > 127:
                 field_sync, at = varint(data, at - 1)
             field_sync = field_sync != 0
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -202,9 +244,18 @@ def decode_DeleteImageRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_target = containerd_types.decode_Descriptor(data, at, end, field_target)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.name = field_name
@@ -237,6 +288,7 @@ def decode_GetImageRequest(data, at, limit, message=None):
         field_name = message.name
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -250,9 +302,18 @@ def decode_GetImageRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_name = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.name = field_name
@@ -283,6 +344,7 @@ def decode_GetImageResponse(data, at, limit, message=None):
         field_image = message.image
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -296,9 +358,18 @@ def decode_GetImageResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_image = decode_Image(data, at, end, field_image)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.image = field_image
@@ -367,6 +438,7 @@ def decode_Image(data, at, limit, message=None):
         field_updated_at = message.updated_at
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -380,7 +452,14 @@ def decode_Image(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_name = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -388,7 +467,8 @@ def decode_Image(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_labels)
             at = end
-        elif tag == 26:
+            continue
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -396,7 +476,14 @@ def decode_Image(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_target = containerd_types.decode_Descriptor(data, at, end, field_target)
             at = end
-        elif tag == 58:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 58:
             size = data[at]
             at += 1
             end = at + size
@@ -404,7 +491,14 @@ def decode_Image(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_created_at = google_protobuf.decode_Timestamp(data, at, end, field_created_at)
             at = end
-        elif tag == 66:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 66:
             size = data[at]
             at += 1
             end = at + size
@@ -412,9 +506,18 @@ def decode_Image(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_updated_at = google_protobuf.decode_Timestamp(data, at, end, field_updated_at)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.name = field_name
@@ -457,6 +560,7 @@ def decode_ImageCreate(data, at, limit, message=None):
         field_labels = message.labels
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -470,7 +574,14 @@ def decode_ImageCreate(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_name = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -478,9 +589,12 @@ def decode_ImageCreate(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_labels)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.name = field_name
@@ -512,6 +626,7 @@ def decode_ImageDelete(data, at, limit, message=None):
         field_name = message.name
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -525,9 +640,18 @@ def decode_ImageDelete(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_name = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.name = field_name
@@ -566,6 +690,7 @@ def decode_ImageUpdate(data, at, limit, message=None):
         field_labels = message.labels
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -579,7 +704,14 @@ def decode_ImageUpdate(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_name = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -587,9 +719,12 @@ def decode_ImageUpdate(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_labels)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.name = field_name
@@ -616,6 +751,7 @@ def decode_ListImagesRequest(data, at, limit, message=None):
         field_filters = message.filters
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -629,9 +765,12 @@ def decode_ListImagesRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_filters.append(data[at:end].decode())
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.filters = field_filters
@@ -657,6 +796,7 @@ def decode_ListImagesResponse(data, at, limit, message=None):
         field_images = message.images
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -670,9 +810,12 @@ def decode_ListImagesResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_images.append(decode_Image(data, at, end))
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.images = field_images
@@ -723,6 +866,7 @@ def decode_UpdateImageRequest(data, at, limit, message=None):
         field_source_date_epoch = message.source_date_epoch
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -736,7 +880,14 @@ def decode_UpdateImageRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_image = decode_Image(data, at, end, field_image)
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -744,7 +895,14 @@ def decode_UpdateImageRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_update_mask = google_protobuf.decode_FieldMask(data, at, end, field_update_mask)
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -752,9 +910,18 @@ def decode_UpdateImageRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_source_date_epoch = google_protobuf.decode_Timestamp(data, at, end, field_source_date_epoch)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.image = field_image
@@ -787,6 +954,7 @@ def decode_UpdateImageResponse(data, at, limit, message=None):
         field_image = message.image
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -800,9 +968,18 @@ def decode_UpdateImageResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_image = decode_Image(data, at, end, field_image)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.image = field_image

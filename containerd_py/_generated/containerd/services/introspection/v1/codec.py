@@ -3,7 +3,7 @@
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, signed, signed32, sized, skip, text_entry, uint32, uint64,
+    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -65,6 +65,7 @@ def decode_DeprecationWarning(data, at, limit, message=None):
         field_last_occurrence = message.last_occurrence
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -78,7 +79,14 @@ def decode_DeprecationWarning(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -86,7 +94,14 @@ def decode_DeprecationWarning(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_message = data[at:end].decode()
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -94,9 +109,18 @@ def decode_DeprecationWarning(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_last_occurrence = google_protobuf.decode_Timestamp(data, at, end, field_last_occurrence)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -172,6 +196,7 @@ def decode_Plugin(data, at, limit, message=None):
         field_init_err = message.init_err
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -185,7 +210,14 @@ def decode_Plugin(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_type = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -193,7 +225,14 @@ def decode_Plugin(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -201,7 +240,8 @@ def decode_Plugin(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_requires.append(data[at:end].decode())
             at = end
-        elif tag == 34:
+            continue
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -209,7 +249,8 @@ def decode_Plugin(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_platforms.append(containerd_types.decode_Platform(data, at, end))
             at = end
-        elif tag == 42:
+            continue
+        if tag == 42:
             size = data[at]
             at += 1
             end = at + size
@@ -217,7 +258,8 @@ def decode_Plugin(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_exports)
             at = end
-        elif tag == 50:
+            continue
+        if tag == 50:
             size = data[at]
             at += 1
             end = at + size
@@ -225,7 +267,8 @@ def decode_Plugin(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_capabilities.append(data[at:end].decode())
             at = end
-        elif tag == 58:
+            continue
+        if tag == 58:
             size = data[at]
             at += 1
             end = at + size
@@ -233,9 +276,18 @@ def decode_Plugin(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_init_err = google_rpc.decode_Status(data, at, end, field_init_err)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.type = field_type
@@ -292,6 +344,7 @@ def decode_PluginInfoRequest(data, at, limit, message=None):
         field_options = message.options
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -305,7 +358,14 @@ def decode_PluginInfoRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_type = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -313,7 +373,14 @@ def decode_PluginInfoRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -321,9 +388,18 @@ def decode_PluginInfoRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_options = google_protobuf.decode_Any(data, at, end, field_options)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.type = field_type
@@ -366,6 +442,7 @@ def decode_PluginInfoResponse(data, at, limit, message=None):
         field_extra = message.extra
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -379,7 +456,14 @@ def decode_PluginInfoResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_plugin = decode_Plugin(data, at, end, field_plugin)
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -387,9 +471,18 @@ def decode_PluginInfoResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_extra = google_protobuf.decode_Any(data, at, end, field_extra)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.plugin = field_plugin
@@ -416,6 +509,7 @@ def decode_PluginsRequest(data, at, limit, message=None):
         field_filters = message.filters
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -429,9 +523,12 @@ def decode_PluginsRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_filters.append(data[at:end].decode())
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.filters = field_filters
@@ -457,6 +554,7 @@ def decode_PluginsResponse(data, at, limit, message=None):
         field_plugins = message.plugins
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -470,9 +568,12 @@ def decode_PluginsResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_plugins.append(decode_Plugin(data, at, end))
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.plugins = field_plugins
@@ -516,6 +617,7 @@ def decode_ServerResponse(data, at, limit, message=None):
         field_deprecations = message.deprecations
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -529,17 +631,38 @@ def decode_ServerResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_uuid = data[at:end].decode()
             at = end
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_pid = data[at]
             at += 1
             if field_pid > 127:
                 field_pid, at = varint(data, at - 1)
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_pidns = data[at]
             at += 1
             if field_pidns > 127:
                 field_pidns, at = varint(data, at - 1)
-        elif tag == 34:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -547,9 +670,12 @@ def decode_ServerResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_deprecations.append(decode_DeprecationWarning(data, at, end))
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.uuid = field_uuid

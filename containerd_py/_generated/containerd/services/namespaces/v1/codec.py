@@ -3,7 +3,7 @@
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, signed, signed32, sized, skip, text_entry, uint32, uint64,
+    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -46,6 +46,7 @@ def decode_CreateNamespaceRequest(data, at, limit, message=None):
         field_namespace = message.namespace
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -59,9 +60,18 @@ def decode_CreateNamespaceRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_namespace = decode_Namespace(data, at, end, field_namespace)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.namespace = field_namespace
@@ -92,6 +102,7 @@ def decode_CreateNamespaceResponse(data, at, limit, message=None):
         field_namespace = message.namespace
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -105,9 +116,18 @@ def decode_CreateNamespaceResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_namespace = decode_Namespace(data, at, end, field_namespace)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.namespace = field_namespace
@@ -138,6 +158,7 @@ def decode_DeleteNamespaceRequest(data, at, limit, message=None):
         field_name = message.name
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -151,9 +172,18 @@ def decode_DeleteNamespaceRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_name = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.name = field_name
@@ -184,6 +214,7 @@ def decode_GetNamespaceRequest(data, at, limit, message=None):
         field_name = message.name
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -197,9 +228,18 @@ def decode_GetNamespaceRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_name = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.name = field_name
@@ -230,6 +270,7 @@ def decode_GetNamespaceResponse(data, at, limit, message=None):
         field_namespace = message.namespace
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -243,9 +284,18 @@ def decode_GetNamespaceResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_namespace = decode_Namespace(data, at, end, field_namespace)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.namespace = field_namespace
@@ -276,6 +326,7 @@ def decode_ListNamespacesRequest(data, at, limit, message=None):
         field_filter = message.filter
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -289,9 +340,18 @@ def decode_ListNamespacesRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_filter = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.filter = field_filter
@@ -317,6 +377,7 @@ def decode_ListNamespacesResponse(data, at, limit, message=None):
         field_namespaces = message.namespaces
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -330,9 +391,12 @@ def decode_ListNamespacesResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_namespaces.append(decode_Namespace(data, at, end))
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.namespaces = field_namespaces
@@ -371,6 +435,7 @@ def decode_Namespace(data, at, limit, message=None):
         field_labels = message.labels
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -384,7 +449,14 @@ def decode_Namespace(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_name = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -392,9 +464,12 @@ def decode_Namespace(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_labels)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.name = field_name
@@ -436,6 +511,7 @@ def decode_UpdateNamespaceRequest(data, at, limit, message=None):
         field_update_mask = message.update_mask
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -449,7 +525,14 @@ def decode_UpdateNamespaceRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_namespace = decode_Namespace(data, at, end, field_namespace)
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -457,9 +540,18 @@ def decode_UpdateNamespaceRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_update_mask = google_protobuf.decode_FieldMask(data, at, end, field_update_mask)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.namespace = field_namespace
@@ -491,6 +583,7 @@ def decode_UpdateNamespaceResponse(data, at, limit, message=None):
         field_namespace = message.namespace
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -504,9 +597,18 @@ def decode_UpdateNamespaceResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_namespace = decode_Namespace(data, at, end, field_namespace)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.namespace = field_namespace

@@ -3,7 +3,7 @@
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, signed, signed32, sized, skip, text_entry, uint32, uint64,
+    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -118,6 +118,7 @@ def decode_ControllerCreateRequest(data, at, limit, message=None):
         field_sandboxer = message.sandboxer
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -131,7 +132,14 @@ def decode_ControllerCreateRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -139,7 +147,8 @@ def decode_ControllerCreateRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_rootfs.append(containerd_types.decode_Mount(data, at, end))
             at = end
-        elif tag == 26:
+            continue
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -147,7 +156,14 @@ def decode_ControllerCreateRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_options = google_protobuf.decode_Any(data, at, end, field_options)
             at = end
-        elif tag == 34:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -155,7 +171,14 @@ def decode_ControllerCreateRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_netns_path = data[at:end].decode()
             at = end
-        elif tag == 42:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 42:
             size = data[at]
             at += 1
             end = at + size
@@ -163,7 +186,8 @@ def decode_ControllerCreateRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_annotations)
             at = end
-        elif tag == 50:
+            continue
+        if tag == 50:
             size = data[at]
             at += 1
             end = at + size
@@ -171,7 +195,14 @@ def decode_ControllerCreateRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox = containerd_types.decode_Sandbox(data, at, end, field_sandbox)
             at = end
-        elif tag == 82:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 82:
             size = data[at]
             at += 1
             end = at + size
@@ -179,9 +210,18 @@ def decode_ControllerCreateRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandboxer = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -218,6 +258,7 @@ def decode_ControllerCreateResponse(data, at, limit, message=None):
         field_sandbox_id = message.sandbox_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -231,9 +272,18 @@ def decode_ControllerCreateResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -274,6 +324,7 @@ def decode_ControllerMetricsRequest(data, at, limit, message=None):
         field_sandboxer = message.sandboxer
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -287,7 +338,14 @@ def decode_ControllerMetricsRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        elif tag == 82:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 82:
             size = data[at]
             at += 1
             end = at + size
@@ -295,9 +353,18 @@ def decode_ControllerMetricsRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandboxer = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -329,6 +396,7 @@ def decode_ControllerMetricsResponse(data, at, limit, message=None):
         field_metrics = message.metrics
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -342,9 +410,18 @@ def decode_ControllerMetricsResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_metrics = containerd_types.decode_Metric(data, at, end, field_metrics)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.metrics = field_metrics
@@ -385,6 +462,7 @@ def decode_ControllerPlatformRequest(data, at, limit, message=None):
         field_sandboxer = message.sandboxer
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -398,7 +476,14 @@ def decode_ControllerPlatformRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        elif tag == 82:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 82:
             size = data[at]
             at += 1
             end = at + size
@@ -406,9 +491,18 @@ def decode_ControllerPlatformRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandboxer = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -440,6 +534,7 @@ def decode_ControllerPlatformResponse(data, at, limit, message=None):
         field_platform = message.platform
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -453,9 +548,18 @@ def decode_ControllerPlatformResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_platform = containerd_types.decode_Platform(data, at, end, field_platform)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.platform = field_platform
@@ -496,6 +600,7 @@ def decode_ControllerShutdownRequest(data, at, limit, message=None):
         field_sandboxer = message.sandboxer
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -509,7 +614,14 @@ def decode_ControllerShutdownRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        elif tag == 82:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 82:
             size = data[at]
             at += 1
             end = at + size
@@ -517,9 +629,18 @@ def decode_ControllerShutdownRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandboxer = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -539,11 +660,15 @@ def decode_ControllerShutdownResponse(data, at, limit, message=None):
     else:
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
         if tag > 127:
             tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
         at = skip(data, tag, at, limit)
         unknown += data[start:at]
     if at > limit:
@@ -585,6 +710,7 @@ def decode_ControllerStartRequest(data, at, limit, message=None):
         field_sandboxer = message.sandboxer
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -598,7 +724,14 @@ def decode_ControllerStartRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        elif tag == 82:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 82:
             size = data[at]
             at += 1
             end = at + size
@@ -606,9 +739,18 @@ def decode_ControllerStartRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandboxer = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -676,6 +818,7 @@ def decode_ControllerStartResponse(data, at, limit, message=None):
         field_version = message.version
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -689,13 +832,27 @@ def decode_ControllerStartResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_pid = data[at]
             at += 1
             if field_pid > 127:
                 field_pid, at = varint(data, at - 1)
-                field_pid = field_pid & 0xFFFFFFFF
-        elif tag == 26:
+                field_pid &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -703,7 +860,14 @@ def decode_ControllerStartResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_created_at = google_protobuf.decode_Timestamp(data, at, end, field_created_at)
             at = end
-        elif tag == 34:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -711,7 +875,8 @@ def decode_ControllerStartResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_labels)
             at = end
-        elif tag == 42:
+            continue
+        if tag == 42:
             size = data[at]
             at += 1
             end = at + size
@@ -719,15 +884,31 @@ def decode_ControllerStartResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_address = data[at:end].decode()
             at = end
-        elif tag == 48:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 48:
             field_version = data[at]
             at += 1
             if field_version > 127:
                 field_version, at = varint(data, at - 1)
-                field_version = field_version & 0xFFFFFFFF
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+                field_version &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -777,6 +958,7 @@ def decode_ControllerStatusRequest(data, at, limit, message=None):
         field_sandboxer = message.sandboxer
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -790,13 +972,27 @@ def decode_ControllerStatusRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_verbose = data[at]
             at += 1
             if field_verbose > 127:
                 field_verbose, at = varint(data, at - 1)
             field_verbose = field_verbose != 0
-        elif tag == 82:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 82:
             size = data[at]
             at += 1
             end = at + size
@@ -804,9 +1000,18 @@ def decode_ControllerStatusRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandboxer = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -905,6 +1110,7 @@ def decode_ControllerStatusResponse(data, at, limit, message=None):
         field_version = message.version
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -918,13 +1124,27 @@ def decode_ControllerStatusResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_pid = data[at]
             at += 1
             if field_pid > 127:
                 field_pid, at = varint(data, at - 1)
-                field_pid = field_pid & 0xFFFFFFFF
-        elif tag == 26:
+                field_pid &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -932,7 +1152,14 @@ def decode_ControllerStatusResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_state = data[at:end].decode()
             at = end
-        elif tag == 34:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -940,7 +1167,8 @@ def decode_ControllerStatusResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_info)
             at = end
-        elif tag == 42:
+            continue
+        if tag == 42:
             size = data[at]
             at += 1
             end = at + size
@@ -948,7 +1176,14 @@ def decode_ControllerStatusResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_created_at = google_protobuf.decode_Timestamp(data, at, end, field_created_at)
             at = end
-        elif tag == 50:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 50:
             size = data[at]
             at += 1
             end = at + size
@@ -956,7 +1191,14 @@ def decode_ControllerStatusResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exited_at = google_protobuf.decode_Timestamp(data, at, end, field_exited_at)
             at = end
-        elif tag == 58:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 58:
             size = data[at]
             at += 1
             end = at + size
@@ -964,7 +1206,14 @@ def decode_ControllerStatusResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_extra = google_protobuf.decode_Any(data, at, end, field_extra)
             at = end
-        elif tag == 66:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 66:
             size = data[at]
             at += 1
             end = at + size
@@ -972,15 +1221,31 @@ def decode_ControllerStatusResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_address = data[at:end].decode()
             at = end
-        elif tag == 72:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 72:
             field_version = data[at]
             at += 1
             if field_version > 127:
                 field_version, at = varint(data, at - 1)
-                field_version = field_version & 0xFFFFFFFF
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+                field_version &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -1033,6 +1298,7 @@ def decode_ControllerStopRequest(data, at, limit, message=None):
         field_sandboxer = message.sandboxer
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1046,13 +1312,27 @@ def decode_ControllerStopRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_timeout_secs = data[at]
             at += 1
             if field_timeout_secs > 127:
                 field_timeout_secs, at = varint(data, at - 1)
-                field_timeout_secs = field_timeout_secs & 0xFFFFFFFF
-        elif tag == 82:
+                field_timeout_secs &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 82:
             size = data[at]
             at += 1
             end = at + size
@@ -1060,9 +1340,18 @@ def decode_ControllerStopRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandboxer = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -1083,11 +1372,15 @@ def decode_ControllerStopResponse(data, at, limit, message=None):
     else:
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
         if tag > 127:
             tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
         at = skip(data, tag, at, limit)
         unknown += data[start:at]
     if at > limit:
@@ -1144,6 +1437,7 @@ def decode_ControllerUpdateRequest(data, at, limit, message=None):
         field_fields = message.fields
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1157,7 +1451,14 @@ def decode_ControllerUpdateRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1165,7 +1466,14 @@ def decode_ControllerUpdateRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandboxer = data[at:end].decode()
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -1173,7 +1481,14 @@ def decode_ControllerUpdateRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox = containerd_types.decode_Sandbox(data, at, end, field_sandbox)
             at = end
-        elif tag == 34:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -1181,9 +1496,12 @@ def decode_ControllerUpdateRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_fields.append(data[at:end].decode())
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -1205,11 +1523,15 @@ def decode_ControllerUpdateResponse(data, at, limit, message=None):
     else:
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
         if tag > 127:
             tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
         at = skip(data, tag, at, limit)
         unknown += data[start:at]
     if at > limit:
@@ -1251,6 +1573,7 @@ def decode_ControllerWaitRequest(data, at, limit, message=None):
         field_sandboxer = message.sandboxer
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1264,7 +1587,14 @@ def decode_ControllerWaitRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        elif tag == 82:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 82:
             size = data[at]
             at += 1
             end = at + size
@@ -1272,9 +1602,18 @@ def decode_ControllerWaitRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandboxer = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -1310,6 +1649,7 @@ def decode_ControllerWaitResponse(data, at, limit, message=None):
         field_exited_at = message.exited_at
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1320,8 +1660,15 @@ def decode_ControllerWaitResponse(data, at, limit, message=None):
             at += 1
             if field_exit_status > 127:
                 field_exit_status, at = varint(data, at - 1)
-                field_exit_status = field_exit_status & 0xFFFFFFFF
-        elif tag == 18:
+                field_exit_status &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1329,9 +1676,18 @@ def decode_ControllerWaitResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exited_at = google_protobuf.decode_Timestamp(data, at, end, field_exited_at)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.exit_status = field_exit_status
@@ -1363,6 +1719,7 @@ def decode_StoreCreateRequest(data, at, limit, message=None):
         field_sandbox = message.sandbox
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1376,9 +1733,18 @@ def decode_StoreCreateRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox = containerd_types.decode_Sandbox(data, at, end, field_sandbox)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox = field_sandbox
@@ -1409,6 +1775,7 @@ def decode_StoreCreateResponse(data, at, limit, message=None):
         field_sandbox = message.sandbox
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1422,9 +1789,18 @@ def decode_StoreCreateResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox = containerd_types.decode_Sandbox(data, at, end, field_sandbox)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox = field_sandbox
@@ -1455,6 +1831,7 @@ def decode_StoreDeleteRequest(data, at, limit, message=None):
         field_sandbox_id = message.sandbox_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1468,9 +1845,18 @@ def decode_StoreDeleteRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -1489,11 +1875,15 @@ def decode_StoreDeleteResponse(data, at, limit, message=None):
     else:
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
         if tag > 127:
             tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
         at = skip(data, tag, at, limit)
         unknown += data[start:at]
     if at > limit:
@@ -1525,6 +1915,7 @@ def decode_StoreGetRequest(data, at, limit, message=None):
         field_sandbox_id = message.sandbox_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1538,9 +1929,18 @@ def decode_StoreGetRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -1571,6 +1971,7 @@ def decode_StoreGetResponse(data, at, limit, message=None):
         field_sandbox = message.sandbox
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1584,9 +1985,18 @@ def decode_StoreGetResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox = containerd_types.decode_Sandbox(data, at, end, field_sandbox)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox = field_sandbox
@@ -1612,6 +2022,7 @@ def decode_StoreListRequest(data, at, limit, message=None):
         field_filters = message.filters
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1625,9 +2036,12 @@ def decode_StoreListRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_filters.append(data[at:end].decode())
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.filters = field_filters
@@ -1653,6 +2067,7 @@ def decode_StoreListResponse(data, at, limit, message=None):
         field_list = message.list
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1666,9 +2081,12 @@ def decode_StoreListResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_list.append(containerd_types.decode_Sandbox(data, at, end))
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.list = field_list
@@ -1704,6 +2122,7 @@ def decode_StoreUpdateRequest(data, at, limit, message=None):
         field_fields = message.fields
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1717,7 +2136,14 @@ def decode_StoreUpdateRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox = containerd_types.decode_Sandbox(data, at, end, field_sandbox)
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1725,9 +2151,12 @@ def decode_StoreUpdateRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_fields.append(data[at:end].decode())
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox = field_sandbox
@@ -1759,6 +2188,7 @@ def decode_StoreUpdateResponse(data, at, limit, message=None):
         field_sandbox = message.sandbox
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1772,9 +2202,18 @@ def decode_StoreUpdateResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sandbox = containerd_types.decode_Sandbox(data, at, end, field_sandbox)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox = field_sandbox

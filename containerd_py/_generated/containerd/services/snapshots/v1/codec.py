@@ -3,7 +3,7 @@
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, signed, signed32, sized, skip, text_entry, uint32, uint64,
+    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -57,6 +57,7 @@ def decode_CleanupRequest(data, at, limit, message=None):
         field_snapshotter = message.snapshotter
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -70,9 +71,18 @@ def decode_CleanupRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_snapshotter = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.snapshotter = field_snapshotter
@@ -131,6 +141,7 @@ def decode_CommitSnapshotRequest(data, at, limit, message=None):
         field_labels = message.labels
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -144,7 +155,14 @@ def decode_CommitSnapshotRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_snapshotter = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -152,7 +170,14 @@ def decode_CommitSnapshotRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_name = data[at:end].decode()
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -160,7 +185,14 @@ def decode_CommitSnapshotRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_key = data[at:end].decode()
             at = end
-        elif tag == 34:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -168,9 +200,12 @@ def decode_CommitSnapshotRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_labels)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.snapshotter = field_snapshotter
@@ -246,6 +281,7 @@ def decode_Info(data, at, limit, message=None):
         field_labels = message.labels
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -259,7 +295,14 @@ def decode_Info(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_name = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -267,14 +310,30 @@ def decode_Info(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_parent = data[at:end].decode()
             at = end
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_kind = data[at]
             at += 1
             if field_kind > 127:
                 field_kind, at = varint(data, at - 1)
-                field_kind = signed32(field_kind)
+                field_kind &= 4294967295
+                if field_kind >= 2147483648:
+                    field_kind -= 4294967296
             field_kind = members_of_Kind.get(field_kind) or Kind(field_kind)
-        elif tag == 34:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -282,7 +341,14 @@ def decode_Info(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_created_at = google_protobuf.decode_Timestamp(data, at, end, field_created_at)
             at = end
-        elif tag == 42:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 42:
             size = data[at]
             at += 1
             end = at + size
@@ -290,7 +356,14 @@ def decode_Info(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_updated_at = google_protobuf.decode_Timestamp(data, at, end, field_updated_at)
             at = end
-        elif tag == 50:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 50:
             size = data[at]
             at += 1
             end = at + size
@@ -298,9 +371,12 @@ def decode_Info(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_labels)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.name = field_name
@@ -341,6 +417,7 @@ def decode_ListSnapshotsRequest(data, at, limit, message=None):
         field_filters = message.filters
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -354,7 +431,14 @@ def decode_ListSnapshotsRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_snapshotter = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -362,9 +446,12 @@ def decode_ListSnapshotsRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_filters.append(data[at:end].decode())
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.snapshotter = field_snapshotter
@@ -391,6 +478,7 @@ def decode_ListSnapshotsResponse(data, at, limit, message=None):
         field_info = message.info
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -404,9 +492,12 @@ def decode_ListSnapshotsResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_info.append(decode_Info(data, at, end))
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.info = field_info
@@ -447,6 +538,7 @@ def decode_MountsRequest(data, at, limit, message=None):
         field_key = message.key
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -460,7 +552,14 @@ def decode_MountsRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_snapshotter = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -468,9 +567,18 @@ def decode_MountsRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_key = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.snapshotter = field_snapshotter
@@ -497,6 +605,7 @@ def decode_MountsResponse(data, at, limit, message=None):
         field_mounts = message.mounts
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -510,9 +619,12 @@ def decode_MountsResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_mounts.append(containerd_types.decode_Mount(data, at, end))
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.mounts = field_mounts
@@ -571,6 +683,7 @@ def decode_PrepareSnapshotRequest(data, at, limit, message=None):
         field_labels = message.labels
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -584,7 +697,14 @@ def decode_PrepareSnapshotRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_snapshotter = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -592,7 +712,14 @@ def decode_PrepareSnapshotRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_key = data[at:end].decode()
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -600,7 +727,14 @@ def decode_PrepareSnapshotRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_parent = data[at:end].decode()
             at = end
-        elif tag == 34:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -608,9 +742,12 @@ def decode_PrepareSnapshotRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_labels)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.snapshotter = field_snapshotter
@@ -639,6 +776,7 @@ def decode_PrepareSnapshotResponse(data, at, limit, message=None):
         field_mounts = message.mounts
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -652,9 +790,12 @@ def decode_PrepareSnapshotResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_mounts.append(containerd_types.decode_Mount(data, at, end))
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.mounts = field_mounts
@@ -695,6 +836,7 @@ def decode_RemoveSnapshotRequest(data, at, limit, message=None):
         field_key = message.key
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -708,7 +850,14 @@ def decode_RemoveSnapshotRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_snapshotter = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -716,9 +865,18 @@ def decode_RemoveSnapshotRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_key = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.snapshotter = field_snapshotter
@@ -760,6 +918,7 @@ def decode_StatSnapshotRequest(data, at, limit, message=None):
         field_key = message.key
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -773,7 +932,14 @@ def decode_StatSnapshotRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_snapshotter = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -781,9 +947,18 @@ def decode_StatSnapshotRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_key = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.snapshotter = field_snapshotter
@@ -815,6 +990,7 @@ def decode_StatSnapshotResponse(data, at, limit, message=None):
         field_info = message.info
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -828,9 +1004,18 @@ def decode_StatSnapshotResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_info = decode_Info(data, at, end, field_info)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.info = field_info
@@ -881,6 +1066,7 @@ def decode_UpdateSnapshotRequest(data, at, limit, message=None):
         field_update_mask = message.update_mask
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -894,7 +1080,14 @@ def decode_UpdateSnapshotRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_snapshotter = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -902,7 +1095,14 @@ def decode_UpdateSnapshotRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_info = decode_Info(data, at, end, field_info)
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -910,9 +1110,18 @@ def decode_UpdateSnapshotRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_update_mask = google_protobuf.decode_FieldMask(data, at, end, field_update_mask)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.snapshotter = field_snapshotter
@@ -945,6 +1154,7 @@ def decode_UpdateSnapshotResponse(data, at, limit, message=None):
         field_info = message.info
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -958,9 +1168,18 @@ def decode_UpdateSnapshotResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_info = decode_Info(data, at, end, field_info)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.info = field_info
@@ -1001,6 +1220,7 @@ def decode_UsageRequest(data, at, limit, message=None):
         field_key = message.key
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1014,7 +1234,14 @@ def decode_UsageRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_snapshotter = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1022,9 +1249,18 @@ def decode_UsageRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_key = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.snapshotter = field_snapshotter
@@ -1054,6 +1290,7 @@ def decode_UsageResponse(data, at, limit, message=None):
         field_inodes = message.inodes
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1064,16 +1301,34 @@ def decode_UsageResponse(data, at, limit, message=None):
             at += 1
             if field_size > 127:
                 field_size, at = varint(data, at - 1)
-                field_size = signed(field_size)
-        elif tag == 16:
+                if field_size >= 9223372036854775808:
+                    field_size -= 18446744073709551616
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_inodes = data[at]
             at += 1
             if field_inodes > 127:
                 field_inodes, at = varint(data, at - 1)
-                field_inodes = signed(field_inodes)
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+                if field_inodes >= 9223372036854775808:
+                    field_inodes -= 18446744073709551616
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.size = field_size
@@ -1133,6 +1388,7 @@ def decode_ViewSnapshotRequest(data, at, limit, message=None):
         field_labels = message.labels
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1146,7 +1402,14 @@ def decode_ViewSnapshotRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_snapshotter = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1154,7 +1417,14 @@ def decode_ViewSnapshotRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_key = data[at:end].decode()
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -1162,7 +1432,14 @@ def decode_ViewSnapshotRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_parent = data[at:end].decode()
             at = end
-        elif tag == 34:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -1170,9 +1447,12 @@ def decode_ViewSnapshotRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_labels)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.snapshotter = field_snapshotter
@@ -1201,6 +1481,7 @@ def decode_ViewSnapshotResponse(data, at, limit, message=None):
         field_mounts = message.mounts
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1214,9 +1495,12 @@ def decode_ViewSnapshotResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_mounts.append(containerd_types.decode_Mount(data, at, end))
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.mounts = field_mounts

@@ -3,7 +3,7 @@
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, signed, signed32, sized, skip, text_entry, uint32, uint64,
+    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -85,6 +85,7 @@ def decode_CheckpointTaskRequest(data, at, limit, message=None):
         field_options = message.options
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -98,7 +99,14 @@ def decode_CheckpointTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -106,7 +114,14 @@ def decode_CheckpointTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_parent_checkpoint = data[at:end].decode()
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -114,9 +129,18 @@ def decode_CheckpointTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_options = google_protobuf.decode_Any(data, at, end, field_options)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id
@@ -144,6 +168,7 @@ def decode_CheckpointTaskResponse(data, at, limit, message=None):
         field_descriptors = message.descriptors
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -157,9 +182,12 @@ def decode_CheckpointTaskResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_descriptors.append(containerd_types.decode_Descriptor(data, at, end))
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.descriptors = field_descriptors
@@ -204,6 +232,7 @@ def decode_CloseIoRequest(data, at, limit, message=None):
         field_stdin = message.stdin
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -217,7 +246,14 @@ def decode_CloseIoRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -225,15 +261,31 @@ def decode_CloseIoRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
             at = end
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_stdin = data[at]
             at += 1
             if field_stdin > 127:
                 field_stdin, at = varint(data, at - 1)
             field_stdin = field_stdin != 0
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id
@@ -335,6 +387,7 @@ def decode_CreateTaskRequest(data, at, limit, message=None):
         field_runtime_path = message.runtime_path
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -348,7 +401,14 @@ def decode_CreateTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -356,7 +416,8 @@ def decode_CreateTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_rootfs.append(containerd_types.decode_Mount(data, at, end))
             at = end
-        elif tag == 34:
+            continue
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -364,7 +425,14 @@ def decode_CreateTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_stdin = data[at:end].decode()
             at = end
-        elif tag == 42:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 42:
             size = data[at]
             at += 1
             end = at + size
@@ -372,7 +440,14 @@ def decode_CreateTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_stdout = data[at:end].decode()
             at = end
-        elif tag == 50:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 50:
             size = data[at]
             at += 1
             end = at + size
@@ -380,13 +455,27 @@ def decode_CreateTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_stderr = data[at:end].decode()
             at = end
-        elif tag == 56:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 56:
             field_terminal = data[at]
             at += 1
             if field_terminal > 127:
                 field_terminal, at = varint(data, at - 1)
             field_terminal = field_terminal != 0
-        elif tag == 66:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 66:
             size = data[at]
             at += 1
             end = at + size
@@ -394,7 +483,14 @@ def decode_CreateTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_checkpoint = containerd_types.decode_Descriptor(data, at, end, field_checkpoint)
             at = end
-        elif tag == 74:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 74:
             size = data[at]
             at += 1
             end = at + size
@@ -402,7 +498,14 @@ def decode_CreateTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_options = google_protobuf.decode_Any(data, at, end, field_options)
             at = end
-        elif tag == 82:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 82:
             size = data[at]
             at += 1
             end = at + size
@@ -410,9 +513,18 @@ def decode_CreateTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_runtime_path = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id
@@ -455,6 +567,7 @@ def decode_CreateTaskResponse(data, at, limit, message=None):
         field_pid = message.pid
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -468,15 +581,31 @@ def decode_CreateTaskResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_pid = data[at]
             at += 1
             if field_pid > 127:
                 field_pid, at = varint(data, at - 1)
-                field_pid = field_pid & 0xFFFFFFFF
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+                field_pid &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id
@@ -518,6 +647,7 @@ def decode_DeleteProcessRequest(data, at, limit, message=None):
         field_exec_id = message.exec_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -531,7 +661,14 @@ def decode_DeleteProcessRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -539,9 +676,18 @@ def decode_DeleteProcessRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id
@@ -591,6 +737,7 @@ def decode_DeleteResponse(data, at, limit, message=None):
         field_exited_at = message.exited_at
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -604,19 +751,40 @@ def decode_DeleteResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
             at = end
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_pid = data[at]
             at += 1
             if field_pid > 127:
                 field_pid, at = varint(data, at - 1)
-                field_pid = field_pid & 0xFFFFFFFF
-        elif tag == 24:
+                field_pid &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_exit_status = data[at]
             at += 1
             if field_exit_status > 127:
                 field_exit_status, at = varint(data, at - 1)
-                field_exit_status = field_exit_status & 0xFFFFFFFF
-        elif tag == 34:
+                field_exit_status &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -624,9 +792,18 @@ def decode_DeleteResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exited_at = google_protobuf.decode_Timestamp(data, at, end, field_exited_at)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -660,6 +837,7 @@ def decode_DeleteTaskRequest(data, at, limit, message=None):
         field_container_id = message.container_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -673,9 +851,18 @@ def decode_DeleteTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id
@@ -760,6 +947,7 @@ def decode_ExecProcessRequest(data, at, limit, message=None):
         field_exec_id = message.exec_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -773,7 +961,14 @@ def decode_ExecProcessRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -781,7 +976,14 @@ def decode_ExecProcessRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_stdin = data[at:end].decode()
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -789,7 +991,14 @@ def decode_ExecProcessRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_stdout = data[at:end].decode()
             at = end
-        elif tag == 34:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -797,13 +1006,27 @@ def decode_ExecProcessRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_stderr = data[at:end].decode()
             at = end
-        elif tag == 40:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 40:
             field_terminal = data[at]
             at += 1
             if field_terminal > 127:
                 field_terminal, at = varint(data, at - 1)
             field_terminal = field_terminal != 0
-        elif tag == 50:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 50:
             size = data[at]
             at += 1
             end = at + size
@@ -811,7 +1034,14 @@ def decode_ExecProcessRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_spec = google_protobuf.decode_Any(data, at, end, field_spec)
             at = end
-        elif tag == 58:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 58:
             size = data[at]
             at += 1
             end = at + size
@@ -819,9 +1049,18 @@ def decode_ExecProcessRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id
@@ -846,11 +1085,15 @@ def decode_ExecProcessResponse(data, at, limit, message=None):
     else:
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
         if tag > 127:
             tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
         at = skip(data, tag, at, limit)
         unknown += data[start:at]
     if at > limit:
@@ -892,6 +1135,7 @@ def decode_GetRequest(data, at, limit, message=None):
         field_exec_id = message.exec_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -905,7 +1149,14 @@ def decode_GetRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -913,9 +1164,18 @@ def decode_GetRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id
@@ -947,6 +1207,7 @@ def decode_GetResponse(data, at, limit, message=None):
         field_process = message.process
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -960,9 +1221,18 @@ def decode_GetResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_process = containerd_v1_types.decode_Process(data, at, end, field_process)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.process = field_process
@@ -1011,6 +1281,7 @@ def decode_KillRequest(data, at, limit, message=None):
         field_all = message.all
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1024,7 +1295,14 @@ def decode_KillRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1032,21 +1310,44 @@ def decode_KillRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
             at = end
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_signal = data[at]
             at += 1
             if field_signal > 127:
                 field_signal, at = varint(data, at - 1)
-                field_signal = field_signal & 0xFFFFFFFF
-        elif tag == 32:
+                field_signal &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 32:
             field_all = data[at]
             at += 1
             if field_all > 127:
                 field_all, at = varint(data, at - 1)
             field_all = field_all != 0
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id
@@ -1080,6 +1381,7 @@ def decode_ListPidsRequest(data, at, limit, message=None):
         field_container_id = message.container_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1093,9 +1395,18 @@ def decode_ListPidsRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id
@@ -1121,6 +1432,7 @@ def decode_ListPidsResponse(data, at, limit, message=None):
         field_processes = message.processes
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1134,9 +1446,12 @@ def decode_ListPidsResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_processes.append(containerd_v1_types.decode_ProcessInfo(data, at, end))
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.processes = field_processes
@@ -1167,6 +1482,7 @@ def decode_ListTasksRequest(data, at, limit, message=None):
         field_filter = message.filter
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1180,9 +1496,18 @@ def decode_ListTasksRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_filter = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.filter = field_filter
@@ -1208,6 +1533,7 @@ def decode_ListTasksResponse(data, at, limit, message=None):
         field_tasks = message.tasks
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1221,9 +1547,12 @@ def decode_ListTasksResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_tasks.append(containerd_v1_types.decode_Process(data, at, end))
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.tasks = field_tasks
@@ -1249,6 +1578,7 @@ def decode_MetricsRequest(data, at, limit, message=None):
         field_filters = message.filters
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1262,9 +1592,12 @@ def decode_MetricsRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_filters.append(data[at:end].decode())
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.filters = field_filters
@@ -1290,6 +1623,7 @@ def decode_MetricsResponse(data, at, limit, message=None):
         field_metrics = message.metrics
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1303,9 +1637,12 @@ def decode_MetricsResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_metrics.append(containerd_types.decode_Metric(data, at, end))
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.metrics = field_metrics
@@ -1336,6 +1673,7 @@ def decode_PauseTaskRequest(data, at, limit, message=None):
         field_container_id = message.container_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1349,9 +1687,18 @@ def decode_PauseTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id
@@ -1400,6 +1747,7 @@ def decode_ResizePtyRequest(data, at, limit, message=None):
         field_height = message.height
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1413,7 +1761,14 @@ def decode_ResizePtyRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1421,21 +1776,44 @@ def decode_ResizePtyRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
             at = end
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_width = data[at]
             at += 1
             if field_width > 127:
                 field_width, at = varint(data, at - 1)
-                field_width = field_width & 0xFFFFFFFF
-        elif tag == 32:
+                field_width &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 32:
             field_height = data[at]
             at += 1
             if field_height > 127:
                 field_height, at = varint(data, at - 1)
-                field_height = field_height & 0xFFFFFFFF
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+                field_height &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id
@@ -1469,6 +1847,7 @@ def decode_ResumeTaskRequest(data, at, limit, message=None):
         field_container_id = message.container_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1482,9 +1861,18 @@ def decode_ResumeTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id
@@ -1525,6 +1913,7 @@ def decode_StartRequest(data, at, limit, message=None):
         field_exec_id = message.exec_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1538,7 +1927,14 @@ def decode_StartRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1546,9 +1942,18 @@ def decode_StartRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id
@@ -1574,6 +1979,7 @@ def decode_StartResponse(data, at, limit, message=None):
         field_pid = message.pid
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1584,10 +1990,19 @@ def decode_StartResponse(data, at, limit, message=None):
             at += 1
             if field_pid > 127:
                 field_pid, at = varint(data, at - 1)
-                field_pid = field_pid & 0xFFFFFFFF
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+                field_pid &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.pid = field_pid
@@ -1636,6 +2051,7 @@ def decode_UpdateTaskRequest(data, at, limit, message=None):
         field_annotations = message.annotations
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1649,7 +2065,14 @@ def decode_UpdateTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1657,7 +2080,14 @@ def decode_UpdateTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_resources = google_protobuf.decode_Any(data, at, end, field_resources)
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -1665,9 +2095,12 @@ def decode_UpdateTaskRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_annotations)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id
@@ -1710,6 +2143,7 @@ def decode_WaitRequest(data, at, limit, message=None):
         field_exec_id = message.exec_id
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1723,7 +2157,14 @@ def decode_WaitRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_container_id = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1731,9 +2172,18 @@ def decode_WaitRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.container_id = field_container_id
@@ -1769,6 +2219,7 @@ def decode_WaitResponse(data, at, limit, message=None):
         field_exited_at = message.exited_at
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1779,8 +2230,15 @@ def decode_WaitResponse(data, at, limit, message=None):
             at += 1
             if field_exit_status > 127:
                 field_exit_status, at = varint(data, at - 1)
-                field_exit_status = field_exit_status & 0xFFFFFFFF
-        elif tag == 18:
+                field_exit_status &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1788,9 +2246,18 @@ def decode_WaitResponse(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_exited_at = google_protobuf.decode_Timestamp(data, at, end, field_exited_at)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.exit_status = field_exit_status

@@ -3,7 +3,7 @@
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, signed, signed32, sized, skip, text_entry, uint32, uint64,
+    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -38,6 +38,7 @@ def decode_TransferOptions(data, at, limit, message=None):
         field_progress_stream = message.progress_stream
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -51,9 +52,18 @@ def decode_TransferOptions(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_progress_stream = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.progress_stream = field_progress_stream
@@ -104,6 +114,7 @@ def decode_TransferRequest(data, at, limit, message=None):
         field_options = message.options
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -117,7 +128,14 @@ def decode_TransferRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_source = google_protobuf.decode_Any(data, at, end, field_source)
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -125,7 +143,14 @@ def decode_TransferRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_destination = google_protobuf.decode_Any(data, at, end, field_destination)
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -133,9 +158,18 @@ def decode_TransferRequest(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_options = decode_TransferOptions(data, at, end, field_options)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.source = field_source

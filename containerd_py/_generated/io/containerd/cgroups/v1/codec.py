@@ -3,7 +3,7 @@
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, signed, signed32, sized, skip, text_entry, uint32, uint64,
+    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -72,6 +72,7 @@ def decode_BlkIoEntry(data, at, limit, message=None):
         field_value = message.value
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -85,7 +86,14 @@ def decode_BlkIoEntry(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_op = data[at:end].decode()
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -93,24 +101,54 @@ def decode_BlkIoEntry(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_device = data[at:end].decode()
             at = end
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_major = data[at]
             at += 1
             if field_major > 127:
                 field_major, at = varint(data, at - 1)
-        elif tag == 32:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 32:
             field_minor = data[at]
             at += 1
             if field_minor > 127:
                 field_minor, at = varint(data, at - 1)
-        elif tag == 40:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 40:
             field_value = data[at]
             at += 1
             if field_value > 127:
                 field_value, at = varint(data, at - 1)
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.op = field_op
@@ -175,6 +213,7 @@ def decode_BlkIoStat(data, at, limit, message=None):
         field_sectors_recursive = message.sectors_recursive
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -188,7 +227,8 @@ def decode_BlkIoStat(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_io_service_bytes_recursive.append(decode_BlkIoEntry(data, at, end))
             at = end
-        elif tag == 18:
+            continue
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -196,7 +236,8 @@ def decode_BlkIoStat(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_io_serviced_recursive.append(decode_BlkIoEntry(data, at, end))
             at = end
-        elif tag == 26:
+            continue
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -204,7 +245,8 @@ def decode_BlkIoStat(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_io_queued_recursive.append(decode_BlkIoEntry(data, at, end))
             at = end
-        elif tag == 34:
+            continue
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -212,7 +254,8 @@ def decode_BlkIoStat(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_io_service_time_recursive.append(decode_BlkIoEntry(data, at, end))
             at = end
-        elif tag == 42:
+            continue
+        if tag == 42:
             size = data[at]
             at += 1
             end = at + size
@@ -220,7 +263,8 @@ def decode_BlkIoStat(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_io_wait_time_recursive.append(decode_BlkIoEntry(data, at, end))
             at = end
-        elif tag == 50:
+            continue
+        if tag == 50:
             size = data[at]
             at += 1
             end = at + size
@@ -228,7 +272,8 @@ def decode_BlkIoStat(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_io_merged_recursive.append(decode_BlkIoEntry(data, at, end))
             at = end
-        elif tag == 58:
+            continue
+        if tag == 58:
             size = data[at]
             at += 1
             end = at + size
@@ -236,7 +281,8 @@ def decode_BlkIoStat(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_io_time_recursive.append(decode_BlkIoEntry(data, at, end))
             at = end
-        elif tag == 66:
+            continue
+        if tag == 66:
             size = data[at]
             at += 1
             end = at + size
@@ -244,9 +290,12 @@ def decode_BlkIoStat(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_sectors_recursive.append(decode_BlkIoEntry(data, at, end))
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.io_service_bytes_recursive = field_io_service_bytes_recursive
@@ -294,6 +343,7 @@ def decode_CpuStat(data, at, limit, message=None):
         field_throttling = message.throttling
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -307,7 +357,14 @@ def decode_CpuStat(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_usage = decode_CpuUsage(data, at, end, field_usage)
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -315,9 +372,18 @@ def decode_CpuStat(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_throttling = decode_Throttle(data, at, end, field_throttling)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.usage = field_usage
@@ -356,6 +422,7 @@ def decode_CpuUsage(data, at, limit, message=None):
         field_per_cpu = message.per_cpu
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -366,20 +433,42 @@ def decode_CpuUsage(data, at, limit, message=None):
             at += 1
             if field_total > 127:
                 field_total, at = varint(data, at - 1)
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_kernel = data[at]
             at += 1
             if field_kernel > 127:
                 field_kernel, at = varint(data, at - 1)
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_user = data[at]
             at += 1
             if field_user > 127:
                 field_user, at = varint(data, at - 1)
-        elif tag == 32:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 32:
             number, at = varint(data, at)
             field_per_cpu.append(number)
-        elif tag == 34:
+            continue
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -387,9 +476,12 @@ def decode_CpuUsage(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             packed(data, at, end, field_per_cpu)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.total = field_total
@@ -433,6 +525,7 @@ def decode_CgroupStats(data, at, limit, message=None):
         field_nr_io_wait = message.nr_io_wait
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -443,29 +536,66 @@ def decode_CgroupStats(data, at, limit, message=None):
             at += 1
             if field_nr_sleeping > 127:
                 field_nr_sleeping, at = varint(data, at - 1)
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_nr_running = data[at]
             at += 1
             if field_nr_running > 127:
                 field_nr_running, at = varint(data, at - 1)
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_nr_stopped = data[at]
             at += 1
             if field_nr_stopped > 127:
                 field_nr_stopped, at = varint(data, at - 1)
-        elif tag == 32:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 32:
             field_nr_uninterruptible = data[at]
             at += 1
             if field_nr_uninterruptible > 127:
                 field_nr_uninterruptible, at = varint(data, at - 1)
-        elif tag == 40:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 40:
             field_nr_io_wait = data[at]
             at += 1
             if field_nr_io_wait > 127:
                 field_nr_io_wait, at = varint(data, at - 1)
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.nr_sleeping = field_nr_sleeping
@@ -512,6 +642,7 @@ def decode_HugetlbStat(data, at, limit, message=None):
         field_pagesize = message.pagesize
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -522,17 +653,38 @@ def decode_HugetlbStat(data, at, limit, message=None):
             at += 1
             if field_usage > 127:
                 field_usage, at = varint(data, at - 1)
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_max = data[at]
             at += 1
             if field_max > 127:
                 field_max, at = varint(data, at - 1)
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_failcnt = data[at]
             at += 1
             if field_failcnt > 127:
                 field_failcnt, at = varint(data, at - 1)
-        elif tag == 34:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -540,9 +692,18 @@ def decode_HugetlbStat(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_pagesize = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.usage = field_usage
@@ -582,6 +743,7 @@ def decode_MemoryEntry(data, at, limit, message=None):
         field_failcnt = message.failcnt
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -592,24 +754,54 @@ def decode_MemoryEntry(data, at, limit, message=None):
             at += 1
             if field_limit > 127:
                 field_limit, at = varint(data, at - 1)
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_usage = data[at]
             at += 1
             if field_usage > 127:
                 field_usage, at = varint(data, at - 1)
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_max = data[at]
             at += 1
             if field_max > 127:
                 field_max, at = varint(data, at - 1)
-        elif tag == 32:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 32:
             field_failcnt = data[at]
             at += 1
             if field_failcnt > 127:
                 field_failcnt, at = varint(data, at - 1)
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.limit = field_limit
@@ -645,6 +837,7 @@ def decode_MemoryOomControl(data, at, limit, message=None):
         field_oom_kill = message.oom_kill
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -655,19 +848,42 @@ def decode_MemoryOomControl(data, at, limit, message=None):
             at += 1
             if field_oom_kill_disable > 127:
                 field_oom_kill_disable, at = varint(data, at - 1)
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_under_oom = data[at]
             at += 1
             if field_under_oom > 127:
                 field_under_oom, at = varint(data, at - 1)
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_oom_kill = data[at]
             at += 1
             if field_oom_kill > 127:
                 field_oom_kill, at = varint(data, at - 1)
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.oom_kill_disable = field_oom_kill_disable
@@ -858,6 +1074,7 @@ def decode_MemoryStat(data, at, limit, message=None):
         field_kernel_tcp = message.kernel_tcp
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -868,162 +1085,386 @@ def decode_MemoryStat(data, at, limit, message=None):
             at += 1
             if field_cache > 127:
                 field_cache, at = varint(data, at - 1)
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_rss = data[at]
             at += 1
             if field_rss > 127:
                 field_rss, at = varint(data, at - 1)
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_rss_huge = data[at]
             at += 1
             if field_rss_huge > 127:
                 field_rss_huge, at = varint(data, at - 1)
-        elif tag == 32:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 32:
             field_mapped_file = data[at]
             at += 1
             if field_mapped_file > 127:
                 field_mapped_file, at = varint(data, at - 1)
-        elif tag == 40:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 40:
             field_dirty = data[at]
             at += 1
             if field_dirty > 127:
                 field_dirty, at = varint(data, at - 1)
-        elif tag == 48:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 48:
             field_writeback = data[at]
             at += 1
             if field_writeback > 127:
                 field_writeback, at = varint(data, at - 1)
-        elif tag == 56:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 56:
             field_pg_pg_in = data[at]
             at += 1
             if field_pg_pg_in > 127:
                 field_pg_pg_in, at = varint(data, at - 1)
-        elif tag == 64:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 64:
             field_pg_pg_out = data[at]
             at += 1
             if field_pg_pg_out > 127:
                 field_pg_pg_out, at = varint(data, at - 1)
-        elif tag == 72:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 72:
             field_pg_fault = data[at]
             at += 1
             if field_pg_fault > 127:
                 field_pg_fault, at = varint(data, at - 1)
-        elif tag == 80:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 80:
             field_pg_maj_fault = data[at]
             at += 1
             if field_pg_maj_fault > 127:
                 field_pg_maj_fault, at = varint(data, at - 1)
-        elif tag == 88:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 88:
             field_inactive_anon = data[at]
             at += 1
             if field_inactive_anon > 127:
                 field_inactive_anon, at = varint(data, at - 1)
-        elif tag == 96:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 96:
             field_active_anon = data[at]
             at += 1
             if field_active_anon > 127:
                 field_active_anon, at = varint(data, at - 1)
-        elif tag == 104:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 104:
             field_inactive_file = data[at]
             at += 1
             if field_inactive_file > 127:
                 field_inactive_file, at = varint(data, at - 1)
-        elif tag == 112:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 112:
             field_active_file = data[at]
             at += 1
             if field_active_file > 127:
                 field_active_file, at = varint(data, at - 1)
-        elif tag == 120:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 120:
             field_unevictable = data[at]
             at += 1
             if field_unevictable > 127:
                 field_unevictable, at = varint(data, at - 1)
-        elif tag == 128:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 128:
             field_hierarchical_memory_limit = data[at]
             at += 1
             if field_hierarchical_memory_limit > 127:
                 field_hierarchical_memory_limit, at = varint(data, at - 1)
-        elif tag == 136:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 136:
             field_hierarchical_swap_limit = data[at]
             at += 1
             if field_hierarchical_swap_limit > 127:
                 field_hierarchical_swap_limit, at = varint(data, at - 1)
-        elif tag == 144:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 144:
             field_total_cache = data[at]
             at += 1
             if field_total_cache > 127:
                 field_total_cache, at = varint(data, at - 1)
-        elif tag == 152:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 152:
             field_total_rss = data[at]
             at += 1
             if field_total_rss > 127:
                 field_total_rss, at = varint(data, at - 1)
-        elif tag == 160:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 160:
             field_total_rss_huge = data[at]
             at += 1
             if field_total_rss_huge > 127:
                 field_total_rss_huge, at = varint(data, at - 1)
-        elif tag == 168:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 168:
             field_total_mapped_file = data[at]
             at += 1
             if field_total_mapped_file > 127:
                 field_total_mapped_file, at = varint(data, at - 1)
-        elif tag == 176:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 176:
             field_total_dirty = data[at]
             at += 1
             if field_total_dirty > 127:
                 field_total_dirty, at = varint(data, at - 1)
-        elif tag == 184:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 184:
             field_total_writeback = data[at]
             at += 1
             if field_total_writeback > 127:
                 field_total_writeback, at = varint(data, at - 1)
-        elif tag == 192:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 192:
             field_total_pg_pg_in = data[at]
             at += 1
             if field_total_pg_pg_in > 127:
                 field_total_pg_pg_in, at = varint(data, at - 1)
-        elif tag == 200:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 200:
             field_total_pg_pg_out = data[at]
             at += 1
             if field_total_pg_pg_out > 127:
                 field_total_pg_pg_out, at = varint(data, at - 1)
-        elif tag == 208:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 208:
             field_total_pg_fault = data[at]
             at += 1
             if field_total_pg_fault > 127:
                 field_total_pg_fault, at = varint(data, at - 1)
-        elif tag == 216:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 216:
             field_total_pg_maj_fault = data[at]
             at += 1
             if field_total_pg_maj_fault > 127:
                 field_total_pg_maj_fault, at = varint(data, at - 1)
-        elif tag == 224:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 224:
             field_total_inactive_anon = data[at]
             at += 1
             if field_total_inactive_anon > 127:
                 field_total_inactive_anon, at = varint(data, at - 1)
-        elif tag == 232:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 232:
             field_total_active_anon = data[at]
             at += 1
             if field_total_active_anon > 127:
                 field_total_active_anon, at = varint(data, at - 1)
-        elif tag == 240:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 240:
             field_total_inactive_file = data[at]
             at += 1
             if field_total_inactive_file > 127:
                 field_total_inactive_file, at = varint(data, at - 1)
-        elif tag == 248:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 248:
             field_total_active_file = data[at]
             at += 1
             if field_total_active_file > 127:
                 field_total_active_file, at = varint(data, at - 1)
-        elif tag == 256:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 256:
             field_total_unevictable = data[at]
             at += 1
             if field_total_unevictable > 127:
                 field_total_unevictable, at = varint(data, at - 1)
-        elif tag == 266:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 266:
             size = data[at]
             at += 1
             end = at + size
@@ -1031,7 +1472,14 @@ def decode_MemoryStat(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_usage = decode_MemoryEntry(data, at, end, field_usage)
             at = end
-        elif tag == 274:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 274:
             size = data[at]
             at += 1
             end = at + size
@@ -1039,7 +1487,14 @@ def decode_MemoryStat(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_swap = decode_MemoryEntry(data, at, end, field_swap)
             at = end
-        elif tag == 282:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 282:
             size = data[at]
             at += 1
             end = at + size
@@ -1047,7 +1502,14 @@ def decode_MemoryStat(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_kernel = decode_MemoryEntry(data, at, end, field_kernel)
             at = end
-        elif tag == 290:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 290:
             size = data[at]
             at += 1
             end = at + size
@@ -1055,9 +1517,18 @@ def decode_MemoryStat(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_kernel_tcp = decode_MemoryEntry(data, at, end, field_kernel_tcp)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.cache = field_cache
@@ -1193,6 +1664,7 @@ def decode_Metrics(data, at, limit, message=None):
         field_memory_oom_control = message.memory_oom_control
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1206,7 +1678,8 @@ def decode_Metrics(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_hugetlb.append(decode_HugetlbStat(data, at, end))
             at = end
-        elif tag == 18:
+            continue
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1214,7 +1687,14 @@ def decode_Metrics(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_pids = decode_PidsStat(data, at, end, field_pids)
             at = end
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -1222,7 +1702,14 @@ def decode_Metrics(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_cpu = decode_CpuStat(data, at, end, field_cpu)
             at = end
-        elif tag == 34:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -1230,7 +1717,14 @@ def decode_Metrics(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_memory = decode_MemoryStat(data, at, end, field_memory)
             at = end
-        elif tag == 42:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 42:
             size = data[at]
             at += 1
             end = at + size
@@ -1238,7 +1732,14 @@ def decode_Metrics(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_blkio = decode_BlkIoStat(data, at, end, field_blkio)
             at = end
-        elif tag == 50:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 50:
             size = data[at]
             at += 1
             end = at + size
@@ -1246,7 +1747,14 @@ def decode_Metrics(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_rdma = decode_RdmaStat(data, at, end, field_rdma)
             at = end
-        elif tag == 58:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 58:
             size = data[at]
             at += 1
             end = at + size
@@ -1254,7 +1762,8 @@ def decode_Metrics(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_network.append(decode_NetworkStat(data, at, end))
             at = end
-        elif tag == 66:
+            continue
+        if tag == 66:
             size = data[at]
             at += 1
             end = at + size
@@ -1262,7 +1771,14 @@ def decode_Metrics(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_cgroup_stats = decode_CgroupStats(data, at, end, field_cgroup_stats)
             at = end
-        elif tag == 74:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 74:
             size = data[at]
             at += 1
             end = at + size
@@ -1270,9 +1786,18 @@ def decode_Metrics(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_memory_oom_control = decode_MemoryOomControl(data, at, end, field_memory_oom_control)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.hugetlb = field_hugetlb
@@ -1343,6 +1868,7 @@ def decode_NetworkStat(data, at, limit, message=None):
         field_tx_dropped = message.tx_dropped
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1356,49 +1882,114 @@ def decode_NetworkStat(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_name = data[at:end].decode()
             at = end
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_rx_bytes = data[at]
             at += 1
             if field_rx_bytes > 127:
                 field_rx_bytes, at = varint(data, at - 1)
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_rx_packets = data[at]
             at += 1
             if field_rx_packets > 127:
                 field_rx_packets, at = varint(data, at - 1)
-        elif tag == 32:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 32:
             field_rx_errors = data[at]
             at += 1
             if field_rx_errors > 127:
                 field_rx_errors, at = varint(data, at - 1)
-        elif tag == 40:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 40:
             field_rx_dropped = data[at]
             at += 1
             if field_rx_dropped > 127:
                 field_rx_dropped, at = varint(data, at - 1)
-        elif tag == 48:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 48:
             field_tx_bytes = data[at]
             at += 1
             if field_tx_bytes > 127:
                 field_tx_bytes, at = varint(data, at - 1)
-        elif tag == 56:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 56:
             field_tx_packets = data[at]
             at += 1
             if field_tx_packets > 127:
                 field_tx_packets, at = varint(data, at - 1)
-        elif tag == 64:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 64:
             field_tx_errors = data[at]
             at += 1
             if field_tx_errors > 127:
                 field_tx_errors, at = varint(data, at - 1)
-        elif tag == 72:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 72:
             field_tx_dropped = data[at]
             at += 1
             if field_tx_dropped > 127:
                 field_tx_dropped, at = varint(data, at - 1)
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.name = field_name
@@ -1435,6 +2026,7 @@ def decode_PidsStat(data, at, limit, message=None):
         field_limit = message.limit
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1445,14 +2037,30 @@ def decode_PidsStat(data, at, limit, message=None):
             at += 1
             if field_current > 127:
                 field_current, at = varint(data, at - 1)
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_limit = data[at]
             at += 1
             if field_limit > 127:
                 field_limit, at = varint(data, at - 1)
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.current = field_current
@@ -1492,6 +2100,7 @@ def decode_RdmaEntry(data, at, limit, message=None):
         field_hca_objects = message.hca_objects
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1505,21 +2114,44 @@ def decode_RdmaEntry(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_device = data[at:end].decode()
             at = end
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_hca_handles = data[at]
             at += 1
             if field_hca_handles > 127:
                 field_hca_handles, at = varint(data, at - 1)
-                field_hca_handles = field_hca_handles & 0xFFFFFFFF
-        elif tag == 24:
+                field_hca_handles &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_hca_objects = data[at]
             at += 1
             if field_hca_objects > 127:
                 field_hca_objects, at = varint(data, at - 1)
-                field_hca_objects = field_hca_objects & 0xFFFFFFFF
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+                field_hca_objects &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.device = field_device
@@ -1552,6 +2184,7 @@ def decode_RdmaStat(data, at, limit, message=None):
         field_limit = message.limit
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1565,7 +2198,8 @@ def decode_RdmaStat(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_current.append(decode_RdmaEntry(data, at, end))
             at = end
-        elif tag == 18:
+            continue
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1573,9 +2207,12 @@ def decode_RdmaStat(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_limit.append(decode_RdmaEntry(data, at, end))
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.current = field_current
@@ -1609,6 +2246,7 @@ def decode_Throttle(data, at, limit, message=None):
         field_throttled_time = message.throttled_time
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1619,19 +2257,42 @@ def decode_Throttle(data, at, limit, message=None):
             at += 1
             if field_periods > 127:
                 field_periods, at = varint(data, at - 1)
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_throttled_periods = data[at]
             at += 1
             if field_throttled_periods > 127:
                 field_throttled_periods, at = varint(data, at - 1)
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_throttled_time = data[at]
             at += 1
             if field_throttled_time > 127:
                 field_throttled_time, at = varint(data, at - 1)
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.periods = field_periods

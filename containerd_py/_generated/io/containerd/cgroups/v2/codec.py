@@ -3,7 +3,7 @@
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, signed, signed32, sized, skip, text_entry, uint32, uint64,
+    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -71,6 +71,7 @@ def decode_CpuStat(data, at, limit, message=None):
         field_psi = message.psi
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -81,32 +82,74 @@ def decode_CpuStat(data, at, limit, message=None):
             at += 1
             if field_usage_usec > 127:
                 field_usage_usec, at = varint(data, at - 1)
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_user_usec = data[at]
             at += 1
             if field_user_usec > 127:
                 field_user_usec, at = varint(data, at - 1)
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_system_usec = data[at]
             at += 1
             if field_system_usec > 127:
                 field_system_usec, at = varint(data, at - 1)
-        elif tag == 32:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 32:
             field_nr_periods = data[at]
             at += 1
             if field_nr_periods > 127:
                 field_nr_periods, at = varint(data, at - 1)
-        elif tag == 40:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 40:
             field_nr_throttled = data[at]
             at += 1
             if field_nr_throttled > 127:
                 field_nr_throttled, at = varint(data, at - 1)
-        elif tag == 48:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 48:
             field_throttled_usec = data[at]
             at += 1
             if field_throttled_usec > 127:
                 field_throttled_usec, at = varint(data, at - 1)
-        elif tag == 58:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 58:
             size = data[at]
             at += 1
             end = at + size
@@ -114,9 +157,18 @@ def decode_CpuStat(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_psi = decode_PsiStats(data, at, end, field_psi)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.usage_usec = field_usage_usec
@@ -161,6 +213,7 @@ def decode_HugeTlbStat(data, at, limit, message=None):
         field_pagesize = message.pagesize
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -171,12 +224,26 @@ def decode_HugeTlbStat(data, at, limit, message=None):
             at += 1
             if field_current > 127:
                 field_current, at = varint(data, at - 1)
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_max = data[at]
             at += 1
             if field_max > 127:
                 field_max, at = varint(data, at - 1)
-        elif tag == 26:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 26:
             size = data[at]
             at += 1
             end = at + size
@@ -184,9 +251,18 @@ def decode_HugeTlbStat(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_pagesize = data[at:end].decode()
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.current = field_current
@@ -233,6 +309,7 @@ def decode_IoEntry(data, at, limit, message=None):
         field_wios = message.wios
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -243,34 +320,78 @@ def decode_IoEntry(data, at, limit, message=None):
             at += 1
             if field_major > 127:
                 field_major, at = varint(data, at - 1)
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_minor = data[at]
             at += 1
             if field_minor > 127:
                 field_minor, at = varint(data, at - 1)
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_rbytes = data[at]
             at += 1
             if field_rbytes > 127:
                 field_rbytes, at = varint(data, at - 1)
-        elif tag == 32:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 32:
             field_wbytes = data[at]
             at += 1
             if field_wbytes > 127:
                 field_wbytes, at = varint(data, at - 1)
-        elif tag == 40:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 40:
             field_rios = data[at]
             at += 1
             if field_rios > 127:
                 field_rios, at = varint(data, at - 1)
-        elif tag == 48:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 48:
             field_wios = data[at]
             at += 1
             if field_wios > 127:
                 field_wios, at = varint(data, at - 1)
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.major = field_major
@@ -311,6 +432,7 @@ def decode_IoStat(data, at, limit, message=None):
         field_psi = message.psi
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -324,7 +446,8 @@ def decode_IoStat(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_usage.append(decode_IoEntry(data, at, end))
             at = end
-        elif tag == 18:
+            continue
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -332,9 +455,18 @@ def decode_IoStat(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_psi = decode_PsiStats(data, at, end, field_psi)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.usage = field_usage
@@ -376,6 +508,7 @@ def decode_MemoryEvents(data, at, limit, message=None):
         field_oom_kill = message.oom_kill
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -386,29 +519,66 @@ def decode_MemoryEvents(data, at, limit, message=None):
             at += 1
             if field_low > 127:
                 field_low, at = varint(data, at - 1)
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_high = data[at]
             at += 1
             if field_high > 127:
                 field_high, at = varint(data, at - 1)
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_max = data[at]
             at += 1
             if field_max > 127:
                 field_max, at = varint(data, at - 1)
-        elif tag == 32:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 32:
             field_oom = data[at]
             at += 1
             if field_oom > 127:
                 field_oom, at = varint(data, at - 1)
-        elif tag == 40:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 40:
             field_oom_kill = data[at]
             at += 1
             if field_oom_kill > 127:
                 field_oom_kill, at = varint(data, at - 1)
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.low = field_low
@@ -591,6 +761,7 @@ def decode_MemoryStat(data, at, limit, message=None):
         field_psi = message.psi
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -601,187 +772,446 @@ def decode_MemoryStat(data, at, limit, message=None):
             at += 1
             if field_anon > 127:
                 field_anon, at = varint(data, at - 1)
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_file = data[at]
             at += 1
             if field_file > 127:
                 field_file, at = varint(data, at - 1)
-        elif tag == 24:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_kernel_stack = data[at]
             at += 1
             if field_kernel_stack > 127:
                 field_kernel_stack, at = varint(data, at - 1)
-        elif tag == 32:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 32:
             field_slab = data[at]
             at += 1
             if field_slab > 127:
                 field_slab, at = varint(data, at - 1)
-        elif tag == 40:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 40:
             field_sock = data[at]
             at += 1
             if field_sock > 127:
                 field_sock, at = varint(data, at - 1)
-        elif tag == 48:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 48:
             field_shmem = data[at]
             at += 1
             if field_shmem > 127:
                 field_shmem, at = varint(data, at - 1)
-        elif tag == 56:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 56:
             field_file_mapped = data[at]
             at += 1
             if field_file_mapped > 127:
                 field_file_mapped, at = varint(data, at - 1)
-        elif tag == 64:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 64:
             field_file_dirty = data[at]
             at += 1
             if field_file_dirty > 127:
                 field_file_dirty, at = varint(data, at - 1)
-        elif tag == 72:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 72:
             field_file_writeback = data[at]
             at += 1
             if field_file_writeback > 127:
                 field_file_writeback, at = varint(data, at - 1)
-        elif tag == 80:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 80:
             field_anon_thp = data[at]
             at += 1
             if field_anon_thp > 127:
                 field_anon_thp, at = varint(data, at - 1)
-        elif tag == 88:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 88:
             field_inactive_anon = data[at]
             at += 1
             if field_inactive_anon > 127:
                 field_inactive_anon, at = varint(data, at - 1)
-        elif tag == 96:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 96:
             field_active_anon = data[at]
             at += 1
             if field_active_anon > 127:
                 field_active_anon, at = varint(data, at - 1)
-        elif tag == 104:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 104:
             field_inactive_file = data[at]
             at += 1
             if field_inactive_file > 127:
                 field_inactive_file, at = varint(data, at - 1)
-        elif tag == 112:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 112:
             field_active_file = data[at]
             at += 1
             if field_active_file > 127:
                 field_active_file, at = varint(data, at - 1)
-        elif tag == 120:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 120:
             field_unevictable = data[at]
             at += 1
             if field_unevictable > 127:
                 field_unevictable, at = varint(data, at - 1)
-        elif tag == 128:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 128:
             field_slab_reclaimable = data[at]
             at += 1
             if field_slab_reclaimable > 127:
                 field_slab_reclaimable, at = varint(data, at - 1)
-        elif tag == 136:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 136:
             field_slab_unreclaimable = data[at]
             at += 1
             if field_slab_unreclaimable > 127:
                 field_slab_unreclaimable, at = varint(data, at - 1)
-        elif tag == 144:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 144:
             field_pgfault = data[at]
             at += 1
             if field_pgfault > 127:
                 field_pgfault, at = varint(data, at - 1)
-        elif tag == 152:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 152:
             field_pgmajfault = data[at]
             at += 1
             if field_pgmajfault > 127:
                 field_pgmajfault, at = varint(data, at - 1)
-        elif tag == 160:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 160:
             field_workingset_refault = data[at]
             at += 1
             if field_workingset_refault > 127:
                 field_workingset_refault, at = varint(data, at - 1)
-        elif tag == 168:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 168:
             field_workingset_activate = data[at]
             at += 1
             if field_workingset_activate > 127:
                 field_workingset_activate, at = varint(data, at - 1)
-        elif tag == 176:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 176:
             field_workingset_nodereclaim = data[at]
             at += 1
             if field_workingset_nodereclaim > 127:
                 field_workingset_nodereclaim, at = varint(data, at - 1)
-        elif tag == 184:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 184:
             field_pgrefill = data[at]
             at += 1
             if field_pgrefill > 127:
                 field_pgrefill, at = varint(data, at - 1)
-        elif tag == 192:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 192:
             field_pgscan = data[at]
             at += 1
             if field_pgscan > 127:
                 field_pgscan, at = varint(data, at - 1)
-        elif tag == 200:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 200:
             field_pgsteal = data[at]
             at += 1
             if field_pgsteal > 127:
                 field_pgsteal, at = varint(data, at - 1)
-        elif tag == 208:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 208:
             field_pgactivate = data[at]
             at += 1
             if field_pgactivate > 127:
                 field_pgactivate, at = varint(data, at - 1)
-        elif tag == 216:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 216:
             field_pgdeactivate = data[at]
             at += 1
             if field_pgdeactivate > 127:
                 field_pgdeactivate, at = varint(data, at - 1)
-        elif tag == 224:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 224:
             field_pglazyfree = data[at]
             at += 1
             if field_pglazyfree > 127:
                 field_pglazyfree, at = varint(data, at - 1)
-        elif tag == 232:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 232:
             field_pglazyfreed = data[at]
             at += 1
             if field_pglazyfreed > 127:
                 field_pglazyfreed, at = varint(data, at - 1)
-        elif tag == 240:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 240:
             field_thp_fault_alloc = data[at]
             at += 1
             if field_thp_fault_alloc > 127:
                 field_thp_fault_alloc, at = varint(data, at - 1)
-        elif tag == 248:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 248:
             field_thp_collapse_alloc = data[at]
             at += 1
             if field_thp_collapse_alloc > 127:
                 field_thp_collapse_alloc, at = varint(data, at - 1)
-        elif tag == 256:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 256:
             field_usage = data[at]
             at += 1
             if field_usage > 127:
                 field_usage, at = varint(data, at - 1)
-        elif tag == 264:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 264:
             field_usage_limit = data[at]
             at += 1
             if field_usage_limit > 127:
                 field_usage_limit, at = varint(data, at - 1)
-        elif tag == 272:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 272:
             field_swap_usage = data[at]
             at += 1
             if field_swap_usage > 127:
                 field_swap_usage, at = varint(data, at - 1)
-        elif tag == 280:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 280:
             field_swap_limit = data[at]
             at += 1
             if field_swap_limit > 127:
                 field_swap_limit, at = varint(data, at - 1)
-        elif tag == 288:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 288:
             field_max_usage = data[at]
             at += 1
             if field_max_usage > 127:
                 field_max_usage, at = varint(data, at - 1)
-        elif tag == 296:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 296:
             field_swap_max_usage = data[at]
             at += 1
             if field_swap_max_usage > 127:
                 field_swap_max_usage, at = varint(data, at - 1)
-        elif tag == 306:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 306:
             size = data[at]
             at += 1
             end = at + size
@@ -789,9 +1219,18 @@ def decode_MemoryStat(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_psi = decode_PsiStats(data, at, end, field_psi)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.anon = field_anon
@@ -914,6 +1353,7 @@ def decode_Metrics(data, at, limit, message=None):
         field_memory_events = message.memory_events
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -927,7 +1367,14 @@ def decode_Metrics(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_pids = decode_PidsStat(data, at, end, field_pids)
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -935,7 +1382,14 @@ def decode_Metrics(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_cpu = decode_CpuStat(data, at, end, field_cpu)
             at = end
-        elif tag == 34:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 34:
             size = data[at]
             at += 1
             end = at + size
@@ -943,7 +1397,14 @@ def decode_Metrics(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_memory = decode_MemoryStat(data, at, end, field_memory)
             at = end
-        elif tag == 42:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 42:
             size = data[at]
             at += 1
             end = at + size
@@ -951,7 +1412,14 @@ def decode_Metrics(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_rdma = decode_RdmaStat(data, at, end, field_rdma)
             at = end
-        elif tag == 50:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 50:
             size = data[at]
             at += 1
             end = at + size
@@ -959,7 +1427,14 @@ def decode_Metrics(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_io = decode_IoStat(data, at, end, field_io)
             at = end
-        elif tag == 58:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 58:
             size = data[at]
             at += 1
             end = at + size
@@ -967,7 +1442,8 @@ def decode_Metrics(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_hugetlb.append(decode_HugeTlbStat(data, at, end))
             at = end
-        elif tag == 66:
+            continue
+        if tag == 66:
             size = data[at]
             at += 1
             end = at + size
@@ -975,9 +1451,18 @@ def decode_Metrics(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_memory_events = decode_MemoryEvents(data, at, end, field_memory_events)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.pids = field_pids
@@ -1020,6 +1505,7 @@ def decode_PsiData(data, at, limit, message=None):
         field_total = message.total
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1030,24 +1516,54 @@ def decode_PsiData(data, at, limit, message=None):
                 raise IndexError
             field_avg10 = double.unpack_from(data, at)[0]
             at += 8
-        elif tag == 17:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 17:
             if at + 8 > limit:
                 raise IndexError
             field_avg60 = double.unpack_from(data, at)[0]
             at += 8
-        elif tag == 25:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 25:
             if at + 8 > limit:
                 raise IndexError
             field_avg300 = double.unpack_from(data, at)[0]
             at += 8
-        elif tag == 32:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 32:
             field_total = data[at]
             at += 1
             if field_total > 127:
                 field_total, at = varint(data, at - 1)
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.avg10 = field_avg10
@@ -1091,6 +1607,7 @@ def decode_PsiStats(data, at, limit, message=None):
         field_full = message.full
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1104,7 +1621,14 @@ def decode_PsiStats(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_some = decode_PsiData(data, at, end, field_some)
             at = end
-        elif tag == 18:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1112,9 +1636,18 @@ def decode_PsiStats(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_full = decode_PsiData(data, at, end, field_full)
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.some = field_some
@@ -1144,6 +1677,7 @@ def decode_PidsStat(data, at, limit, message=None):
         field_limit = message.limit
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1154,14 +1688,30 @@ def decode_PidsStat(data, at, limit, message=None):
             at += 1
             if field_current > 127:
                 field_current, at = varint(data, at - 1)
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_limit = data[at]
             at += 1
             if field_limit > 127:
                 field_limit, at = varint(data, at - 1)
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.current = field_current
@@ -1201,6 +1751,7 @@ def decode_RdmaEntry(data, at, limit, message=None):
         field_hca_objects = message.hca_objects
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1214,21 +1765,44 @@ def decode_RdmaEntry(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_device = data[at:end].decode()
             at = end
-        elif tag == 16:
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 16:
             field_hca_handles = data[at]
             at += 1
             if field_hca_handles > 127:
                 field_hca_handles, at = varint(data, at - 1)
-                field_hca_handles = field_hca_handles & 0xFFFFFFFF
-        elif tag == 24:
+                field_hca_handles &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if tag == 24:
             field_hca_objects = data[at]
             at += 1
             if field_hca_objects > 127:
                 field_hca_objects, at = varint(data, at - 1)
-                field_hca_objects = field_hca_objects & 0xFFFFFFFF
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+                field_hca_objects &= 4294967295
+            if at >= limit:
+                break
+            start = at
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, start)
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.device = field_device
@@ -1261,6 +1835,7 @@ def decode_RdmaStat(data, at, limit, message=None):
         field_limit = message.limit
         unknown = message._unknown_fields
     while at < limit:
+        top = at
         start = at
         tag = data[at]
         at += 1
@@ -1274,7 +1849,8 @@ def decode_RdmaStat(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_current.append(decode_RdmaEntry(data, at, end))
             at = end
-        elif tag == 18:
+            continue
+        if tag == 18:
             size = data[at]
             at += 1
             end = at + size
@@ -1282,9 +1858,12 @@ def decode_RdmaStat(data, at, limit, message=None):
                 at, end = end_of(data, at - 1, limit)
             field_limit.append(decode_RdmaEntry(data, at, end))
             at = end
-        else:
-            at = skip(data, tag, at, limit)
-            unknown += data[start:at]
+            continue
+        if start != top:
+            at = start
+            continue
+        at = skip(data, tag, at, limit)
+        unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.current = field_current
