@@ -20,7 +20,9 @@ _MAX_SIZE: Final = 1 << 16  # bytes
 
 
 def _command(command: str | Sequence[str]) -> tuple[str, ...]:
-    return ("/bin/sh", "-c", command) if isinstance(command, str) else tuple(command)
+    if isinstance(command, str):
+        return ("/bin/sh", "-c", command) if command else ()
+    return tuple(command)
 
 
 @attrs.frozen(kw_only=True)
