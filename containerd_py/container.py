@@ -32,6 +32,7 @@ from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainerRecord
 from containerd_py.services.runc import CheckpointOptions, RuncOptions, ShimOptions, options_value
 from containerd_py.task import Task
+from containerd_py.types import Mount
 from containerd_py.typeurl import TypedValue
 
 
@@ -155,12 +156,14 @@ class Container:
         checkpoint: RestorePoint | None = None,
         options: TypedValue | RuncOptions | ShimOptions | None = None,
         runtime_path: str = "",
+        rootfs: Sequence[Mount] = (),
     ) -> Task:
         """Create its task, not yet started (Tasks.Create). `io` is lent by the caller: `open_fifos`, `log_file`, ….
 
         `checkpoint` is what `start` then brings back: the image of a checkpoint, its descriptor of criu's files, or the
         folder of criu's files on the daemon's host (`Task.checkpoint_to`). `options` are the runtime's own, instead of
-        the container's; `runtime_path` names another shim binary, absolute on the daemon's host.
+        the container's; `runtime_path` names another shim binary, absolute on the daemon's host. `rootfs` are mounts of
+        its root file system after those of its snapshot, for a container without one.
 
         Raises:
             InvalidArgumentError: The checkpoint has no task in it.
@@ -171,7 +174,13 @@ class Container:
         check_terminal(record, io)
         start = await restore_point(self._services, record, checkpoint, options_value(options))
         return await create_task(
-            self._services, record, io=io, checkpoint=start.files, options=start.options, runtime_path=runtime_path
+            self._services,
+            record,
+            io=io,
+            checkpoint=start.files,
+            options=start.options,
+            runtime_path=runtime_path,
+            more_rootfs=rootfs,
         )
 
     async def checkpoint(

@@ -57,7 +57,10 @@ class ContainerCalls(Calls):
         extensions: Mapping[str, TypedValue] | None = None,
         name: str | None = None,
         namespaces: Mapping[NamespaceType, str] | None = None,
+        devices: Sequence[str] = (),
         cdi_devices: Sequence[str] = (),
+        groups: Sequence[str] = (),
+        sandbox: str = "",
         init: bool | str = False,
         user_namespace: UserNamespace | None = None,
         volumes: Sequence[VolumeMount | str] = (),
@@ -98,8 +101,10 @@ class ContainerCalls(Calls):
         `container.networks()` tells what came of it. The container is attached until it is deleted.
 
         `namespaces` says, by kind ("pid", "ipc", …), where the process lives: "host", "container:ID" of one that runs,
-        the path of a namespace, "private". `cdi_devices` are names of devices as in `find_cdi_devices`. With `init` an
-        init of the host, tini or the one named, starts the command and reaps what it leaves behind.
+        the path of a namespace, "private". `devices` are the host's, "/dev/fuse" or "/dev/sda:/dev/disk:r"; of a
+        directory, all in it. `cdi_devices` are names of devices as in `find_cdi_devices`. `groups` are added to the
+        user's, by name or number. With `init` an init of the host, tini or the one named, starts the command and reaps
+        what it leaves behind. `sandbox` is the ID of a sandbox to be in, from containerd 1.7 on.
 
         With `user_namespace` the container's root and its other users are unprivileged users of the host, and its files
         theirs: shown so by the snapshotter where it can (containerd 2.0's overlayfs on Linux 5.19), else in a copy that
@@ -132,7 +137,10 @@ class ContainerCalls(Calls):
             extensions=extensions,
             name=name,
             namespaces=namespaces,
+            devices=devices,
             cdi_devices=cdi_devices,
+            groups=groups,
+            sandbox=sandbox,
             init=init,
             user_namespace=user_namespace,
             volumes=volumes,

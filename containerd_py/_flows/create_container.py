@@ -25,7 +25,7 @@ from containerd_py._flows.restarts import restart_labels
 from containerd_py._flows.specs import spec_to_value
 from containerd_py._flows.state_directory import StateDirectory, holding_state_directory
 from containerd_py._flows.undoing import Undo, settled, undoing
-from containerd_py._flows.users import look_up_user
+from containerd_py._flows.users import look_up_groups, look_up_user
 from containerd_py._flows.volume_mounts import VolumeMount, all_mounts, volume_labels, volume_wishes
 from containerd_py._flows.volume_store import VolumeStore
 from containerd_py._transport.scope import check_identifier
@@ -44,6 +44,7 @@ from containerd_py.oci.seccomp import finish_seccomp
 from containerd_py.oci.spec_options import (
     SpecOption,
     compose,
+    with_appended_groups,
     with_default_seccomp,
     with_env,
     with_image_config,
@@ -81,7 +82,10 @@ class ContainerOptions(NetworkOptions, total=False):
     labels: Mapping[str, str] | None
     extensions: Mapping[str, TypedValue] | None
     namespaces: Mapping[NamespaceType, str] | None
+    devices: Sequence[str]
     cdi_devices: Sequence[str]
+    groups: Sequence[str]
+    sandbox: str
     init: bool | str
     name: str | None
     volumes: Sequence[VolumeMount | str]
@@ -119,7 +123,10 @@ async def create_container(
     extensions: Mapping[str, TypedValue] | None = None,
     name: str | None = None,
     namespaces: Mapping[NamespaceType, str] | None = None,
+    devices: Sequence[str] = (),
     cdi_devices: Sequence[str] = (),
+    groups: Sequence[str] = (),
+    sandbox: str = "",
     init: bool | str = False,
     user_namespace: UserNamespace | None = None,
     volumes: Sequence[VolumeMount | str] = (),
@@ -144,7 +151,7 @@ async def create_container(
     if user_namespace is not None:
         chosen_runtime = runtime_for(chosen_runtime, user_namespace.checked())
     plan = await plan_networks(services, container_id, name, networking)
-    looked_up = await host_options(services, namespaces=namespaces, cdi_devices=cdi_devices, init=init)
+    looked_up = await host_options(services, namespaces=namespaces, devices=devices, cdi_devices=cdi_devices, init=init)
     restarting = await restart_labels(services, restart)
     wishes = volume_wishes(volumes, config, of_image=image_volumes, mounts=mounts)
     async with (
@@ -172,6 +179,7 @@ async def create_container(
             options = compose(
                 with_image_config(config, args),
                 with_user(found),
+                *([with_appended_groups(*await look_up_groups(groups, rootfs))] if groups else []),
                 *_options(env=env, cwd=cwd, mounts=all_mounts(mounted, mounts), terminal=terminal, read_only=read_only),
                 *([] if user_namespace is None else [with_user_namespace(user_namespace.uids, user_namespace.gids)]),
                 *plan.spec_options(state),
@@ -191,6 +199,7 @@ async def create_container(
                 snapshotter=snapshotter_name,
                 snapshot_key=container_id,
                 extensions=extensions or {},
+                sandbox=sandbox,
             )
             if state is not None:
                 await plan.carry_out(state)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import attrs
-from anyio import to_thread
+from collections.abc import Sequence
 
+import attrs
+
+from containerd_py._flows.prepare_log import prepare_log
 from containerd_py._flows.ready_networks import ready_networks
-from containerd_py._flows.restarts import is_restarted, restart_log_labels
+from containerd_py._flows.restarts import is_restarted
 from containerd_py._flows.specs import spec_of
 from containerd_py._flows.undoing import settled, undoing
 from containerd_py.cio.config import IOConfig
-from containerd_py.cio.json_log import log_folder_of, make_log_folder
 from containerd_py.errors import ContainerdError, FailedPreconditionError, InvalidArgumentError
-from containerd_py.labels import LOG_FOLDER, check_labels
 from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainerRecord
 from containerd_py.task import Task
@@ -29,14 +29,16 @@ async def create_task(
     options: TypedValue | None = None,
     runtime_path: str = "",
     rootfs: list[Mount] | None = None,
+    more_rootfs: Sequence[Mount] = (),
 ) -> Task:
     """Create the task of a container and return it; nothing of it is left when that fails or is cancelled.
 
     `rootfs` are the mounts of the container's snapshot where the caller knows them already.
     """
     record = await ready_networks(services, record)
-    await _remember_log(services, record, io)
-    mounts = _labelled(record, await _rootfs(services, record) if rootfs is None else rootfs)
+    io = await prepare_log(services, record, io)
+    own = await _rootfs(services, record) if rootfs is None else rootfs
+    mounts = [*_labelled(record, own), *more_rootfs]
     restarts = is_restarted(record)
     task = Task(services, record.id, io=io, restarts=restarts)
 
@@ -64,18 +66,6 @@ async def create_task(
             raise
         undo.keep()
     return task
-
-
-async def _remember_log(services: Services, record: ContainerRecord, io: IOConfig) -> None:
-    """Tell the container where its log will be, for whoever reads it, also once the task is gone."""
-    labels = restart_log_labels(record, io)
-    if (folder := log_folder_of(io)) is not None:
-        await to_thread.run_sync(make_log_folder, folder)
-        labels[LOG_FOLDER] = folder
-    if any(record.labels.get(key) != value for key, value in labels.items()):
-        check_labels(labels)
-        changed = attrs.evolve(record, labels=dict(record.labels) | labels)
-        await services.containers.update(changed, fields=[f"labels.{key}" for key in labels])
 
 
 async def _rootfs(services: Services, record: ContainerRecord) -> list[Mount]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Final, get_args
 
 from anyio import to_thread
 
 from containerd_py._flows.cdi import find_cdi_devices
 from containerd_py.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
+from containerd_py.oci.host import device_at, devices_below
 from containerd_py.oci.runtime_spec import Mount, NamespaceType
 from containerd_py.oci.spec_editing import SpecOption, compose
 from containerd_py.oci.spec_options import (
+    with_devices,
     with_host_namespace,
     with_init,
     with_linux_namespace,
@@ -33,19 +36,44 @@ _SHM: Final = "/dev/shm"  # noqa: S108  # POSIX shared memory is files there, be
 async def host_options(
     services: Services,
     *,
+    devices: Sequence[str] = (),
     cdi_devices: Sequence[str] = (),
     namespaces: Mapping[NamespaceType, str] | None = None,
     init: bool | str = False,
 ) -> SpecOption:
     """Look up what these options of `create_container` mean here and now."""
-    if isinstance(cdi_devices, str):
-        raise InvalidArgumentError(f"cdi_devices must be a list of names, not the string {cdi_devices!a}")
+    for what, names in (("devices", devices), ("cdi_devices", cdi_devices)):
+        if isinstance(names, str):
+            raise InvalidArgumentError(f"{what} must be a list, not the string {names!a}")
     options = [await _namespace(services, kind, where) for kind, where in (namespaces or {}).items()]
+    options += [await to_thread.run_sync(partial(_device, device)) for device in devices]
     if cdi_devices:
         options.append(await find_cdi_devices(*cdi_devices))
     if init:
         options.append(with_init(await _init_program(init)))
     return compose(*options)
+
+
+def _device(text: str) -> SpecOption:
+    """Read HOST, HOST:ACCESS, HOST:CONTAINER or HOST:CONTAINER:ACCESS, and look at the host's device. Blocks."""
+    match text.split(":"):
+        case [host]:
+            inside, access = host, "rwm"
+        case [host, other] if other.startswith("/"):
+            inside, access = other, "rwm"
+        case [host, other]:
+            inside, access = host, other
+        case [host, inside, access]:
+            pass
+        case _:
+            raise InvalidArgumentError(
+                f"devices: {text[:160]!a} has too many parts: /dev/a:/dev/b:rwm has all there are"
+            )
+    if not (host.startswith("/") and inside.startswith("/") and access and not access.strip("rwm")):
+        raise InvalidArgumentError(f"devices: {text[:160]!a} is not like /dev/a, /dev/a:/dev/b or /dev/a:/dev/b:rwm")
+    if Path(host).is_dir():
+        return with_devices(devices_below(host, container_directory=inside), access=access)
+    return with_devices([device_at(host, container_path=inside, follow_links=True)], access=access)
 
 
 async def _namespace(services: Services, kind: NamespaceType, where: str) -> SpecOption:

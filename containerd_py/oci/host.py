@@ -42,17 +42,17 @@ def _own_status() -> bytes:
         return file.read()
 
 
-def device_at(path: str, *, container_path: str | None = None) -> Device:
+def device_at(path: str, *, container_path: str | None = None, follow_links: bool = False) -> Device:
     """Describe the device node at a path, under the same or another path in the container. Blocks.
 
-    Links are not followed: resolve the path first where they should be.
+    `follow_links` describes what a link leads to, at the link's path.
 
     Raises:
         NotFoundError: There is nothing at the path.
         InvalidArgumentError: It is not a device.
     """
     try:
-        status = os.lstat(path)
+        status = os.stat(path, follow_symlinks=follow_links)  # noqa: PTH116  # one call for both
     except FileNotFoundError as error:
         raise NotFoundError(f"there is no device at {path!a}") from error
     kind = _KINDS.get(stat.S_IFMT(status.st_mode))

@@ -66,6 +66,20 @@ def with_mounts(*mounts: Mount | types.Mount | Iterable[Mount | types.Mount]) ->
     return spec_option(edit)
 
 
+def with_tmpfs(path: str, *, size: int | None = None, mode: int = 0o1777, options: Iterable[str] = ()) -> SpecOption:
+    """Mount an empty file system in memory at a path in the container, of `size` bytes at most, with these permissions.
+
+    `options` follow "nosuid" and "nodev", such as "noexec" or "exec".
+
+    Raises:
+        InvalidArgumentError: The size or mode is out of range, or, when applied, the path is not absolute.
+    """
+    check_integer(mode, what="tmpfs mode", minimum=0, maximum=0o7777)
+    bound = [] if size is None else [f"size={check_integer(size, what='tmpfs size', minimum=1, maximum=2**63 - 1)}"]
+    given = ["nosuid", "nodev", *strings(options, what="tmpfs option"), f"mode={mode:o}", *bound]
+    return with_mounts({"destination": path, "type": "tmpfs", "source": "tmpfs", "options": given})
+
+
 def without_mounts(*destinations: str | Iterable[str]) -> SpecOption:
     """Remove the mounts at these paths in the container."""
     unwanted = {clean_path(destination) for destination in strings(destinations, what="mount destination")}

@@ -9,7 +9,7 @@ from containerd_py.errors import InvalidArgumentError
 from containerd_py.oci.default_spec import cgroup_path
 from containerd_py.oci.runtime_spec import Hook, HookPoint, IDMapping, Namespace, NamespaceType, Spec
 from containerd_py.oci.spec_editing import SpecOption, check_integer, check_string, linux_of, spec_option
-from containerd_py.oci.spec_json import clone
+from containerd_py.oci.spec_json import clone, spec_from_json
 
 _MAX_UINT32: Final = 2**32 - 1
 
@@ -22,6 +22,15 @@ def with_spec(replacement: Spec) -> SpecOption:
         return clone(given)
 
     return apply
+
+
+def with_spec_from_bytes(data: bytes) -> SpecOption:
+    """Start again from a spec in JSON, as `config.json` of an OCI bundle or `ctr oci spec` have it.
+
+    Raises:
+        InvalidArgumentError: It is not one JSON object, or larger than 16 MiB.
+    """
+    return with_spec(spec_from_json(data))
 
 
 def with_annotations(annotations: Mapping[str, str]) -> SpecOption:

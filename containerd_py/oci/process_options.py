@@ -101,6 +101,23 @@ def with_env(*variables: EnvSource) -> SpecOption:
     return spec_option(edit)
 
 
+def with_env_file(text: str | bytes) -> SpecOption:
+    """Set the variables of an environment file, of which this is the text: "NAME=value" lines.
+
+    Blank lines and those that begin with "#" say nothing; a name alone unsets the variable. Values are as they stand,
+    quotes and all, as Docker reads such files.
+
+    Raises:
+        InvalidArgumentError: A line has no name, or holds a NUL character, or the text is not UTF-8.
+    """
+    try:
+        lines = (text.decode() if isinstance(text, bytes) else text).removeprefix("\ufeff").split("\n")
+    except UnicodeDecodeError as error:
+        raise InvalidArgumentError(f"env file: not UTF-8 at byte {error.start}") from error
+    stripped = (line.removesuffix("\r").lstrip() for line in lines)
+    return with_env([line for line in stripped if line and not line.startswith("#")])
+
+
 def with_default_path_env() -> SpecOption:
     """Set PATH to the usual six directories."""
     return with_env(DEFAULT_PATH)

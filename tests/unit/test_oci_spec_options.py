@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from containerd_py.oci.default_spec import default_spec
 from containerd_py.oci.image_spec import ImageConfig
 from containerd_py.oci.process_options import merge_env
 from containerd_py.oci.runtime_spec import Spec
+from containerd_py.oci.spec_json import spec_to_json
 from containerd_py.oci.users import User
 
 EMPTY: Spec = {"ociVersion": "1.1.0"}
@@ -51,6 +53,25 @@ EFFECTS: list[tuple[so.SpecOption, Spec, str, object]] = [
     (so.with_env({"A": "1", "B": None}), {"process": {"env": ["B=0"]}}, "process.env", ["A=1"]),
     (so.with_env("B", "X"), {"process": {"env": ["A=0", "B=1"]}}, "process.env", ["A=0"]),
     (so.with_env("A=x=y"), EMPTY, "process.env", ["A=x=y"]),
+    (
+        so.with_env_file(b"\xef\xbb\xbfA=1\r\n\n # not this\n  B = '2'\nC\n"),
+        {"process": {"env": ["C=0", "D=4"]}},
+        "process.env",
+        ["D=4", "A=1", "B = '2'"],
+    ),
+    (
+        so.with_tmpfs("/scratch", size=4096, mode=0o700, options=["noexec"]),
+        EMPTY,
+        "mounts",
+        [
+            {
+                "destination": "/scratch",
+                "type": "tmpfs",
+                "source": "tmpfs",
+                "options": ["nosuid", "nodev", "noexec", "mode=700", "size=4096"],
+            }
+        ],
+    ),
     (
         so.with_default_path_env(),
         {"process": {"env": ["PATH=/x"]}},
@@ -332,6 +353,34 @@ def test_effect(option: so.SpecOption, spec: Spec, path: str, expected: object):
 def test_a_whole_spec_replaces_everything():
     """Starting from another spec leaves nothing of the one before."""
     assert so.with_spec({"ociVersion": "1.0.0"})(LINUX) == {"ociVersion": "1.0.0"}
+
+
+def test_a_spec_from_json_keeps_what_nobody_knows():
+    """Unknown members of a spec survive being read, changed by every option, and written."""
+    unknown = {"future": [1, {"deep": None}], "linux": {"memoryTiers": {"a": 1.5}}, "process": {"x": True}}
+    known = {"ociVersion": "9.9.9", "process": {"cwd": "/", "user": {"uid": 0, "gid": 0, "y": 1}, "args": ["a"]}}
+    document = {**known, **unknown, "process": {**known["process"], **unknown["process"]}}
+    spec = so.with_spec_from_bytes(json.dumps(document).encode())(LINUX)
+    for option, _, _, _ in EFFECTS:
+        with suppress(InvalidArgumentError):  # what Windows only can have
+            spec = option(spec)
+    written = json.loads(spec_to_json(spec))
+    assert written["future"] == [1, {"deep": None}]
+    assert written["linux"]["memoryTiers"] == {"a": 1.5}
+    assert written["process"]["x"] is True
+    assert written["process"]["user"]["y"] == 1
+
+
+def test_an_init_goes_before_the_command():
+    """The init is mounted read-only and gets the command after two dashes; without a command there is nothing to do."""
+    spec = so.with_init("/usr/bin/tini", inside="/init")({**LINUX, "process": {"args": ["a", "-b"]}})
+    assert spec["process"]["args"] == ["/init", "--", "a", "-b"]
+    mount = {"destination": "/init", "source": "/usr/bin/tini", "type": "bind", "options": ["bind", "ro"]}
+    assert spec["mounts"] == [mount]
+    with pytest.raises(InvalidArgumentError, match="no command"):
+        so.with_init("/usr/bin/tini")(EMPTY)
+    with pytest.raises(InvalidArgumentError, match="absolute"):
+        so.with_init("tini")
 
 
 def test_every_option_is_tried():
