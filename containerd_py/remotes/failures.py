@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from typing import Final
-
-import aiohttp
+from typing import TYPE_CHECKING, Final
 
 from containerd_py.errors import (
     RegistryConnectError,
@@ -17,6 +15,9 @@ from containerd_py.errors import (
 from containerd_py.remotes.origins import Origin, shown
 from containerd_py.remotes.resolving import TooNearError
 
+if TYPE_CHECKING:
+    import aiohttp  # a tenth of a second: imported when a registry is talked to
+
 _UNREACHABLE: Final = (ConnectionRefusedError, TimeoutError)
 
 
@@ -26,6 +27,8 @@ def failure_of(error: Exception, *, host: str, asked: Origin) -> RegistryError:
     Only the client's reason goes in, never its request: that one holds our credentials. For the same sake the caller
     raises it `from None`.
     """
+    import aiohttp
+
     where = _where(host, asked)
     match error:
         case aiohttp.ClientConnectorCertificateError():
@@ -79,6 +82,8 @@ def _connect_failure(error: aiohttp.ClientConnectorError, where: str, asked: Ori
 
 
 def _is_tls(error: BaseException) -> bool:
+    import aiohttp
+
     return isinstance(error, ssl.SSLError | aiohttp.ClientSSLError) or isinstance(error.__cause__, ssl.SSLError)
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-import aiohttp
 import anyio
 import attrs
-from aiohttp.http_exceptions import HttpProcessingError
 
 from containerd_py.errors import RegistryError
 from containerd_py.remotes.bodies import Body
 from containerd_py.remotes.failures import failure_of, stalled
 from containerd_py.remotes.limits import RegistryLimits
 from containerd_py.remotes.origins import Origin, shown
+
+if TYPE_CHECKING:
+    import aiohttp  # a tenth of a second: imported when a registry is talked to
 
 # A new connection costs less than what it saves from here on.
 TAKE_OVER_FROM: Final = 4 * 1024 * 1024  # bytes still to come
@@ -81,6 +82,9 @@ class Response:
         if self._put_back:
             data, self._put_back = self._put_back, b""
             return data
+        import aiohttp
+        from aiohttp.http_exceptions import HttpProcessingError
+
         started = time.monotonic()
         try:
             data = await self._raw.content.readany()

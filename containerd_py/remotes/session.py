@@ -9,13 +9,10 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Mapping
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-import aiohttp
 import anyio
 import attrs
-from aiohttp.resolver import ThreadedResolver
-from yarl import URL
 
 from containerd_py.errors import ClientClosedError, ContainerdError, RegistryError
 from containerd_py.remotes.failures import failure_of, refused_target, stalled
@@ -23,11 +20,14 @@ from containerd_py.remotes.host_config import HostConfig
 from containerd_py.remotes.limits import MAX_REDIRECTS, RegistryLimits
 from containerd_py.remotes.origins import Origin, Reach, literal, origin_of, target_of
 from containerd_py.remotes.proxies import Proxies
-from containerd_py.remotes.resolving import GuardedResolver, is_allowed, reach_of_origin
+from containerd_py.remotes.resolving import is_allowed, reach_of_origin
 from containerd_py.remotes.responses import Response
 from containerd_py.remotes.secret import Secret
 from containerd_py.remotes.sending import Content, Sending
 from containerd_py.remotes.tls import TLSContexts
+
+if TYPE_CHECKING:
+    import aiohttp  # a tenth of a second: imported when a registry is talked to
 
 _READ_BUFFER: Final = 128 * 1024  # bytes; twice that is received ahead while a chunk is being used
 _MAX_HEADER_LINE: Final = 32 * 1024  # bytes; signed redirect targets are long
@@ -129,6 +129,9 @@ class Session:
             raise refused_target(self.host.name, url, str(error)) from None
 
     async def _send_once(self, request: Request, url: str, origin: Origin, *, led_away: bool) -> Response:
+        import aiohttp
+        from yarl import URL
+
         proxy = self._around.proxies.choose(origin)
         pool = await self._pool_for(request, url, origin, led_away=led_away, proxied=proxy is not None)
         context = await self._context_for(origin) if origin.scheme == "https" else True
@@ -217,6 +220,11 @@ class Session:
         if limit not in self._pools:
             if self._closed:
                 raise ClientClosedError("this repository is closed: its `async with` block has ended")
+            import aiohttp
+            from aiohttp.resolver import ThreadedResolver
+
+            from containerd_py.remotes.guarded_resolver import GuardedResolver
+
             resolver = ThreadedResolver() if limit is None else GuardedResolver(limit)
             connector = aiohttp.TCPConnector(limit=0, resolver=resolver)
             self._pools[limit] = aiohttp.ClientSession(
