@@ -15,11 +15,11 @@ import attrs
 from anyio import to_thread
 
 from containerd_py._flows.exits import wait_for_exit
+from containerd_py._flows.prepare_log import log_folder
 from containerd_py._flows.together import working_together
 from containerd_py.cio.copying import LineSplitter
 from containerd_py.cio.json_log import LogFiles, settle_log
 from containerd_py.errors import InvalidArgumentError, NotFoundError, TaskLostError
-from containerd_py.labels import LOG_FOLDER
 from containerd_py.oci.rfc3339 import parse_time
 from containerd_py.services.bundle import Services
 from containerd_py.types import Timestamp
@@ -185,9 +185,10 @@ async def open_logs(
     services: Services, container_id: str, wanted: LogWindow, *, follow: bool
 ) -> AsyncIterator[AsyncIterator[LogLine]]:
     """Lend the lines of a container's log."""
-    folder = (await services.containers.get(container_id)).labels.get(LOG_FOLDER)
+    record = await services.containers.get(container_id)
+    folder = await to_thread.run_sync(log_folder, services.namespace, record)
     if folder is None:
-        raise NotFoundError(f"container {container_id} has no log: create its task with io=json_file_log(folder)")
+        raise NotFoundError(f"container {container_id} has no log: create its task with io=json_file_log()")
     name = f"{container_id}-json.log"
     files = LogFiles(folder, name)
     lines = LogLines(files, wanted)

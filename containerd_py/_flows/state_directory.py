@@ -143,6 +143,16 @@ async def _take(services: Services, state: StateDirectory, lock: DirectoryLock) 
     await _take(services, state, lock)
 
 
+def make_state_directory(state: StateDirectory) -> None:
+    """Make the directory of a container that is there already. Blocks.
+
+    Raises:
+        PermissionDeniedError: It may not be made here.
+    """
+    make_private_directory(state.path, below=str(Path(state.store).parent))
+    Path(state.path, OWN_MARK).touch(0o600)
+
+
 def _make_and_lock(state: StateDirectory, lock: DirectoryLock) -> bool | None:
     """Make the directory and lock it; tell whether it is new, None where somebody else holds it."""
     for _ in range(100):  # whoever clears away leftovers may remove it before it is locked

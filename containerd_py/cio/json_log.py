@@ -5,6 +5,7 @@ Knows files and our log process (`_logger.json_file`); knows nothing of containe
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import os
@@ -17,11 +18,15 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
+import attrs
+
 from containerd_py.cio.config import IOConfig, log_binary
 from containerd_py.errors import FailedPreconditionError, InvalidArgumentError, PermissionDeniedError
 
 MAX_SIZE: Final = 20 << 20  # bytes; it and the number of files are those of Docker's local driver
 MAX_FILES: Final = 5
+
+OWN_FOLDER: Final = ""  # the container's own, known once its task is created
 
 _SCRIPT: Final = str(Path(__file__).resolve().parents[1] / "_logger" / "json_file.py")
 _SOCKET_SUFFIX: Final = ".sock"  # as in _logger.json_file
@@ -31,24 +36,30 @@ _ANSWER_BOUND: Final = 5.0  # seconds
 _CHUNK: Final = 1 << 16  # bytes
 _BOUNDARY: Final = b"\n"
 _RESCANS: Final = 5  # then a file is missing for good: the log was overtaken, or somebody has removed it
+_LOCK_PAUSE: Final = 0.01  # seconds
 _RESCAN_PAUSE: Final = 0.002  # seconds
 
 
 def json_file_log(
-    folder: str | os.PathLike[str], *, max_size: int = MAX_SIZE, max_files: int = MAX_FILES, terminal: bool = False
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    max_size: int = MAX_SIZE,
+    max_files: int = MAX_FILES,
+    terminal: bool = False,
 ) -> IOConfig:
     """Write stdout and stderr to `ID-json.log` in a folder, as Docker and nerdctl do; `Container.logs` reads it.
 
     The shim starts a log process of ours, which outlives this program; the daemon's host must see this Python under the
     same path. At `max_size` bytes the file becomes `ID-json.log.1`, and so on, up to `max_files` files. Each container
-    has a folder of its own, mode 0700, which is made where it is missing and stays when the container is deleted.
+    has a folder of its own, mode 0700, which is made where it is missing and stays when the container is deleted; None
+    means the container's own directory, where nerdctl looks for the log, and which goes with the container.
 
     Raises:
         InvalidArgumentError: The folder is no absolute path, or a limit is not positive.
         FailedPreconditionError: This program does not know its Python's path.
     """
-    path = os.fspath(folder)
-    if not path.startswith("/") or "\0" in path:
+    path = OWN_FOLDER if folder is None else os.fspath(folder)
+    if folder is not None and (not path.startswith("/") or "\0" in path):
         raise InvalidArgumentError(f"log folder {path!r} must be absolute: it is the daemon's host that opens it")
     if max_size < 1 or max_files < 1:
         raise InvalidArgumentError(
@@ -61,11 +72,24 @@ def json_file_log(
 
 
 def log_folder_of(config: IOConfig) -> str | None:
-    """Return the folder of a configuration that `json_file_log` made; None for any other."""
+    """Return the folder of a configuration that `json_file_log` made, perhaps `OWN_FOLDER`; None for any other."""
     if not config.stdout.startswith("binary://"):
         return None
-    settings = parse_qs(urlsplit(config.stdout).query).get(_SCRIPT)
-    return str(json.loads(settings[0])["folder"]) if settings else None
+    settings = _settings(config)
+    return None if settings is None else str(settings["folder"])
+
+
+def placed_log(config: IOConfig, folder: str) -> IOConfig:
+    """Return a configuration that `json_file_log` made, with its folder."""
+    settings = {**(_settings(config) or {}), "folder": folder}
+    made = log_binary(sys.executable, {_SCRIPT: json.dumps(settings)}, terminal=config.terminal)
+    return attrs.evolve(config, stdout=made.stdout, stderr=made.stderr)
+
+
+def _settings(config: IOConfig) -> dict[str, object] | None:
+    found = parse_qs(urlsplit(config.stdout).query).get(_SCRIPT)
+    settings: dict[str, object] | None = json.loads(found[0]) if found else None
+    return settings
 
 
 def make_log_folder(folder: str) -> None:
@@ -100,6 +124,24 @@ def settle_log(folder: str, name: str, *, has_ended: bool) -> None:
             os.close(directory)
         connection.sendall(_HAS_ENDED if has_ended else _STILL_RUNS)
         connection.recv(1)
+        return
+    if has_ended:
+        _wait_for_other_logger(folder)
+
+
+def _wait_for_other_logger(folder: str) -> None:
+    """Wait for a log process of nerdctl, which holds a lock until everything is in the file."""
+    with suppress(OSError):
+        lock = os.open(f"{folder}/logger-lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            end = time.monotonic() + _ANSWER_BOUND
+            while time.monotonic() < end:
+                with suppress(BlockingIOError):
+                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    return
+                time.sleep(_LOCK_PAUSE)
+        finally:
+            os.close(lock)
 
 
 class LogFiles:
