@@ -94,6 +94,8 @@ def _attach(
     state: NetworkState, requests: Sequence[PortRequest], wish: ResolverWish, places: Places, stop: Stop
 ) -> NetworkState:
     chain = state.settings.chain
+    for network in state.networks:
+        chain.negotiated(network.config)  # that a plugin is missing shall be known before anything is made
     ports = tuple(choose_ports(requests, chain.cache, state.settings.host_netns))
     state = _with_ports(state, ports)
     state.write(places.folder)
@@ -110,7 +112,7 @@ def _renew(state: NetworkState, places: Places, stop: Stop) -> None:
     chain = state.settings.chain
     for network in state.networks:
         # What the namespace had is gone with it; addresses and rules may not be.
-        chain.delete(network.config, network.attachment)
+        chain.delete(network.config, network.attachment, network.result)
     _make_netns(state.netns)
     state = _join(state, chain, stop)
     enter_hosts(places.hosts, _own_id(places), state.hosts, _results(state))
@@ -121,7 +123,7 @@ def _detach(state: NetworkState, places: Places) -> None:
     failures: list[CNIError] = []
     for network in reversed(state.networks):
         try:
-            state.settings.chain.delete(network.config, network.attachment)
+            state.settings.chain.delete(network.config, network.attachment, network.result)
         except CNIError as error:
             failures.append(error)
     if failures:

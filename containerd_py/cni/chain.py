@@ -16,9 +16,10 @@ from containerd_py.cni.answers import read_answer
 from containerd_py.cni.attachment import Attachment
 from containerd_py.cni.cache import ResultCache
 from containerd_py.cni.config import NetworkConfig, PluginConfig
-from containerd_py.cni.netns import is_netns
+from containerd_py.cni.netns import in_netns, is_netns
 from containerd_py.cni.programs import PLUGIN_BOUND, find_plugin, run_plugin
 from containerd_py.cni.results import CNIResult, result_from
+from containerd_py.cni.rules import remove_container_rules
 from containerd_py.cni.stopping import Stop, Stopped
 from containerd_py.cni.versions import SUPPORTED, is_at_least, newest_of, refuse
 from containerd_py.errors import CNIError, CNIProtocolError, CNIVersionError, InvalidArgumentError
@@ -61,6 +62,7 @@ class Chain:
             raise
 
     def _add(self, network: NetworkConfig, attachment: Attachment, stop: Stop | None) -> CNIResult:
+        result: CNIResult | None = None
         previous: dict[str, object] | None = None
         for plugin in network.plugins:
             additions = {} if previous is None else {"prevResult": previous}
@@ -68,16 +70,13 @@ class Chain:
             answer = self._call("ADD", network, plugin, variables, additions, attachment.capabilities, stop)
             if answer is None:
                 raise CNIProtocolError(f"plugin {plugin.type} answered nothing to ADD", plugin=plugin.type)
+            result = _result(answer, plugin.type)
             previous = answer
             # At once, not at the end as libcni: without it firewall's DEL does not know what to undo after a crash.
             self.cache.store(network, attachment, previous)
-        assert previous is not None, "a network has plugins"
-        try:
-            result = result_from(previous, what=f"result of network {network.name}")
-        except InvalidArgumentError as error:
-            raise CNIProtocolError(str(error)) from error
         if stop is not None and stop.is_set:
             raise Stopped
+        assert result is not None, "a network has plugins"
         return result
 
     def _undo(self, network: NetworkConfig, attachment: Attachment, error: BaseException) -> None:
@@ -86,10 +85,10 @@ class Chain:
         except (CNIError, OSError) as failure:
             error.add_note(f"left behind on network {network.name}: {failure}")
 
-    def delete(self, network: NetworkConfig, attachment: Attachment) -> None:
+    def delete(self, network: NetworkConfig, attachment: Attachment, result: CNIResult | None = None) -> None:
         """Detach a container, in the plugins' reverse order; that nothing is attached is fine.
 
-        A plugin that fails does not keep the others from being called.
+        A plugin that fails does not keep the others from being called. `result` stands in for a kept one that was lost.
 
         Raises:
             CNIError: A plugin failed; the failures of others are its notes.
@@ -97,6 +96,8 @@ class Chain:
         network = self.negotiated(network) if network.cni_versions else network
         netns = str(attachment.netns) if is_netns(attachment.netns) else ""
         previous = self.cache.result(network.name, attachment)
+        if previous is None and result is not None:
+            previous = result.document
         additions = (
             {} if previous is None or not is_at_least(network.cni_version, "0.4.0") else {"prevResult": previous}
         )
@@ -108,6 +109,9 @@ class Chain:
                 )
             except CNIError as error:
                 failures.append(error)
+        if not netns:
+            # Without it plugins do not know which rules there are.
+            in_netns(self.netns, lambda: remove_container_rules(network.name, attachment.container_id))
         if not failures:
             self.cache.drop(network.name, attachment)
             return
@@ -239,6 +243,13 @@ class Chain:
             stop=stop,
         )
         return read_answer(answer, plugin.type, command)
+
+
+def _result(answer: Mapping[str, object], plugin: str) -> CNIResult:
+    try:
+        return result_from(answer, what=f"answer of plugin {plugin} to ADD")
+    except InvalidArgumentError as error:
+        raise CNIProtocolError(str(error), plugin=plugin) from error
 
 
 _REMEMBERED: Final = 256  # programs

@@ -93,7 +93,9 @@ def open_network_host(folder: Path) -> Iterator[NetworkHost]:
         host.run("ip", "link", "set", "lo", "up")
         yield host
     finally:
-        subprocess.run(["umount", netns], check=True, timeout=60)
+        mounted = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        for place in (place for place in mounted if place.startswith(f"{folder}/")):  # what failed left: tmp_path goes
+            subprocess.run(["umount", place], check=True, timeout=60)
 
 
 @pytest.fixture
@@ -103,7 +105,8 @@ def network_host(tmp_path: Path) -> Iterator[NetworkHost]:
     folder.mkdir()
     with open_network_host(folder) as host:
         yield host
-        assert host.left() == {}
+        if left := host.left():
+            raise AssertionError(f"left on the host: {left}")
 
 
 @pytest.fixture

@@ -1,0 +1,153 @@
+"""Networks under faulty plugins, cancellation and lost state: a typed error, nothing left, and the next call works."""
+
+import json
+from collections.abc import AsyncIterator
+
+import anyio
+import attrs
+import pytest
+from anyio import to_thread
+
+from containerd_py import (
+    Client,
+    CNIError,
+    CNIPluginNotFoundError,
+    CNIPluginTimeoutError,
+    CNIProtocolError,
+    CNITryAgainError,
+    Daemon,
+    Image,
+    connect,
+    deleting,
+)
+from tests.harness.cancel import Mode, Tally, sweep
+from tests.harness.network_host import NetworkHost
+
+SLEEP = ["/bin/sleep", "1000"]
+PORTS = ["127.0.0.1:8080:80"]
+BOUND = 3.0  # seconds a plugin may take here
+EVERY = 16  # the storm session visits every point
+PLUGIN = """#!/bin/sh
+cat >/dev/null
+case "$CNI_COMMAND" in
+VERSION) echo '{"cniVersion":"1.0.0","supportedVersions":["0.4.0","1.0.0"]}' ;;
+@WHEN@)
+@ACTION@
+;;
+esac
+"""
+FAULTS = {
+    "says so": ('echo \'{"cniVersion":"1.0.0","code":11,"msg":"later"}\'; exit 1', CNITryAgainError),
+    "babbles": ("echo nonsense; echo more >&2; exit 3", CNIProtocolError),
+    "answers nothing": ("true", CNIProtocolError),
+    "hangs": ("sleep 1000", CNIPluginTimeoutError),
+    "is killed": ("kill -9 $$", CNIProtocolError),
+    "floods": ("head -c 10485760 /dev/zero", CNIProtocolError),
+    "lies": ('echo \'{"cniVersion":"1.0.0","ips":[{"address":"nowhere"}]}\'', CNIProtocolError),
+}
+
+
+@pytest.fixture
+async def patient(daemon: Daemon, namespace: str, network_host: NetworkHost) -> AsyncIterator[Client]:
+    """Lend a client that gives plugins little time."""
+    settings = attrs.evolve(network_host.settings, plugin_bound=BOUND)
+    data_root = network_host.data_root
+    async with connect(daemon.address, namespace=namespace, data_root=data_root, networks=settings) as client:
+        yield client
+
+
+async def faulty_network(client: Client, host: NetworkHost, position: int, command: str, action: str) -> None:
+    """Make a network whose plugin at `position` is told to misbehave at a command."""
+    host.script("faulty", PLUGIN.replace("@WHEN@", command).replace("@ACTION@", action))
+    config = (await (await client.networks.create("faulty", subnet="10.9.0.0/24")).info()).config
+    assert config.path is not None
+    document = json.loads(config.path.read_text())
+    document["plugins"].insert(position, {"type": "faulty"})
+    await to_thread.run_sync(config.path.write_text, json.dumps(document))
+
+
+@pytest.mark.lines("2.1")
+@pytest.mark.parametrize(
+    ("fault", "position"), [*((fault, 4) for fault in FAULTS), *(("says so", position) for position in range(4))]
+)
+async def test_a_plugin_that_fails_leaves_nothing(
+    patient: Client, busybox: Image, network_host: NetworkHost, fault: str, position: int
+):
+    """Whatever a plugin does at ADD, wherever in the chain, all that was made is undone; and it works without it."""
+    action, error = FAULTS[fault]
+    await faulty_network(patient, network_host, position, "ADD", f"touch {network_host.folder}/fired; {action}")
+    with pytest.raises(error):
+        await patient.create_container("tries", image=busybox, args=SLEEP, network="faulty", ports=PORTS)
+    assert (network_host.folder / "fired").exists()
+    assert network_host.left() == {}
+    async with deleting(await patient.create_container("tries", image=busybox, network="bridge", ports=PORTS)):
+        pass
+
+
+@pytest.mark.lines("2.1")
+async def test_a_plugin_that_is_not_there(patient: Client, busybox: Image, network_host: NetworkHost):
+    """A plugin that is missing is told with where it was looked for, before any other one was called."""
+    await faulty_network(patient, network_host, 4, "ADD", "true")
+    (network_host.plugins / "faulty").unlink()
+    with pytest.raises(CNIPluginNotFoundError, match=r"faulty.*/usr/lib/cni"):
+        await patient.create_container(image=busybox, args=SLEEP, network="faulty")
+    assert network_host.left() == {}
+
+
+@pytest.mark.lines("2.1")
+async def test_what_cannot_be_detached_stays_known(patient: Client, busybox: Image, network_host: NetworkHost):
+    """Where a plugin fails at DEL, the container and all that is known of its networks stay; deleting again works."""
+    action = f'[ -e {network_host.folder}/mended ] || {{ echo \'{{"code":5,"msg":"no"}}\'; exit 1; }}'
+    await faulty_network(patient, network_host, 1, "DEL", action)
+    network_host.script(
+        "faulty",
+        '#!/bin/sh\nread config\n[ "$CNI_COMMAND" = VERSION ] && echo \'{"supportedVersions":["1.0.0"]}\'\n'
+        '[ "$CNI_COMMAND" = ADD ] && echo "$config" | sed \'s/.*"prevResult": \\({.*}\\)}$/\\1/\'\n'
+        f'[ "$CNI_COMMAND" = DEL ] && {{ {action}; }}\nexit 0\n',
+    )
+    container = await patient.create_container("stuck", image=busybox, args=SLEEP, network="faulty", ports=PORTS)
+    with pytest.raises(CNIError, match="faulty failed at DEL: no"):
+        await container.delete()
+    assert (await container.record()).id == "stuck"
+    (network_host.folder / "mended").touch()
+    await container.delete()
+
+
+@pytest.mark.lines("2.1")
+async def test_deleting_where_state_was_lost(networked: Client, busybox: Image, network_host: NetworkHost):
+    """A namespace, a result, or both, that went behind our back do not keep a container from being deleted."""
+    for lost in (["netns"], ["results"], ["netns", "results"]):
+        container = await networked.create_container(image=busybox, network="bridge", ports=PORTS)
+        (network,) = await container.networks()
+        if "results" in lost:
+            for path in (network_host.folder / "results").iterdir():
+                path.unlink()
+        if "netns" in lost:
+            network_host.run("umount", network.netns)
+        await container.delete()
+        assert network_host.left() == {}, lost
+
+
+@pytest.mark.lines("2.1")
+@pytest.mark.timeout(3600)
+async def test_cancelled_anywhere_nothing_is_left(
+    networked: Client, busybox: Image, network_host: NetworkHost, request: pytest.FixtureRequest
+):
+    """Cancelled at any suspension point, attaching and detaching leave nothing, and the same flow then succeeds."""
+
+    async def flow() -> None:
+        async with deleting(await networked.create_container(image=busybox, network="bridge", ports=PORTS, name="one")):
+            pass
+
+    every = 1 if request.config.getoption("--storm", default=False) else EVERY
+    tally = Tally()
+    async for outcome in sweep(flow, every=every, modes=tuple(Mode) if every == 1 else (Mode.SCOPE, Mode.TASK)):
+        outcome.check()
+        tally.add(outcome)
+        with anyio.move_on_after(5):
+            while network_host.left() or await networked.containers.list():
+                await anyio.sleep(0.05)
+        assert network_host.left() == {}, outcome
+        assert await networked.containers.list() == [], outcome
+    assert tally.delivered > 0, str(tally)
+    await flow()
