@@ -10,6 +10,7 @@ from datetime import timedelta
 from containerd_py._calls.archives import ArchiveCalls
 from containerd_py._calls.containers import ContainerCalls
 from containerd_py._calls.images import ImageCalls
+from containerd_py._calls.neighbours import NeighbourCalls
 from containerd_py._calls.networks import Networks
 from containerd_py._calls.pulls import PullCalls
 from containerd_py._calls.snapshots import SnapshotCalls
@@ -63,7 +64,7 @@ async def connect(
         yield Client(services)
 
 
-class Client(PullCalls, ArchiveCalls, ImageCalls, SnapshotCalls, ContainerCalls, VolumeCalls):
+class Client(PullCalls, ArchiveCalls, ImageCalls, SnapshotCalls, ContainerCalls, VolumeCalls, NeighbourCalls):
     """A daemon, seen from one namespace. Made by `connect`."""
 
     @property

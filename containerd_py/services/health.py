@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import Final
 
-import betterproto2
 from grpclib.const import Cardinality
 
-from containerd_py._generated.google.protobuf import Empty
+from containerd_py._generated.google.protobuf import Duration, Empty
 from containerd_py._transport.channel import Channel
 from containerd_py._transport.connection import Rpc
 
@@ -27,26 +25,23 @@ class HealthStatus(enum.StrEnum):
 _STATUSES: Final = {1: HealthStatus.SERVING, 2: HealthStatus.NOT_SERVING}
 
 
-@dataclass(eq=False, repr=False)
-class _CheckReply(betterproto2.Message):
-    """`HealthCheckResponse`; gRPC's own, so that it is not among containerd's generated messages."""
-
-    status: int = betterproto2.field(1, betterproto2.TYPE_INT32)
-
-
 class _HealthStub:
-    """The one call of the service that a daemon's clients need, as a generated stub would make it."""
+    """The one call of the service that a daemon's clients need, as a generated stub would make it.
+
+    gRPC's own messages are not among containerd's. On the wire, a request for the server as a whole is empty, and the
+    answer has a number in its first field, as `Duration` has.
+    """
 
     def __init__(self, channel: Channel, *, metadata: dict[str, str]) -> None:
         self._channel = channel
         self._metadata = metadata
 
-    async def check(self, message: Empty) -> _CheckReply:
-        call = self._channel.request(CHECK_ROUTE, Cardinality.UNARY_UNARY, Empty, _CheckReply, metadata=self._metadata)
+    async def check(self, message: Empty) -> Duration:
+        call = self._channel.request(CHECK_ROUTE, Cardinality.UNARY_UNARY, Empty, Duration, metadata=self._metadata)
         async with call as stream:
             await stream.send_message(message, end=True)
-            reply: _CheckReply | None = await stream.recv_message()
-        return _CheckReply() if reply is None else reply
+            reply: Duration | None = await stream.recv_message()
+        return Duration() if reply is None else reply
 
 
 class HealthService:
@@ -61,5 +56,5 @@ class HealthService:
         A daemon that is still starting does not answer at all, or raises UnavailableError.
         """
         stub = self._rpc.stub(_HealthStub)
-        reply = await self._rpc.read(stub.check, Empty())  # empty asks for the server as a whole
-        return _STATUSES.get(reply.status, HealthStatus.UNKNOWN)
+        reply = await self._rpc.read(stub.check, Empty())
+        return _STATUSES.get(reply.seconds, HealthStatus.UNKNOWN)

@@ -63,7 +63,6 @@ class _RouteNoter:
 
     def __init__(self) -> None:
         self.routes: list[str] = []
-        self.serves_streams = True
         self.daemon_version = ""
 
     def request(self, name: str, *_arguments: object, **_options: object) -> object:
@@ -85,20 +84,11 @@ async def methods_by_route() -> dict[str, list[str]]:
         found: dict[str, list[str]] = defaultdict(list)
         for service in services_of(services):
             for method in methods_of(service):
-                for name, variant in _variants(method):
-                    noter.routes.clear()
-                    await _call(method, variant)
-                    for route in dict.fromkeys(noter.routes[:1]):
-                        found[route].append(f"{type(service).__name__}.{name}")
+                noter.routes.clear()
+                await _call(method, _EMPTY.arguments(method))
+                for route in noter.routes[:1]:
+                    found[route].append(f"{type(service).__name__}.{method.__name__}")
     return dict(found)
-
-
-def _variants(method: Method) -> list[tuple[str, dict[str, object]]]:
-    arguments = _EMPTY.arguments(method)
-    plain = [(method.__name__, arguments)]
-    if "streamed" in method.__func__.__annotations__:  # one method, two RPCs
-        plain.append((f"{method.__name__}(streamed=False)", {**arguments, "streamed": False}))
-    return plain
 
 
 async def _call(method: Method, arguments: dict[str, object]) -> None:

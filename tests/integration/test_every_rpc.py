@@ -134,17 +134,21 @@ async def content_under(client: Client) -> None:
 
 async def diff(world: World) -> None:
     """Make a layer of the difference of two snapshots, and extract it into a third."""
-    client, native = world.client, world.client.snapshotter("native")
+    async with world.client.hold_lease() as leased:
+        await diff_under(leased)
+
+
+async def diff_under(client: Client) -> None:
+    native = client.snapshotter("native")
     lower = await native.prepare("lower")
     upper = await native.prepare("upper")
     (Path(upper[0].source) / "file").write_text("hello")
-    async with client.hold_lease() as leased:
-        layer = await leased.diff.compare(
-            lower, upper, media_type=MEDIA_TYPE_LAYER, reference="layer", labels={"a": "b"}, source_date_epoch=MOMENT
-        )
-        applied = await leased.diff.apply(layer, lower, sync_fs=True)
-        assert applied.digest == layer.digest
-        assert (await client.content.info(layer.digest)).labels["a"] == "b"
+    layer = await client.diff.compare(
+        lower, upper, media_type=MEDIA_TYPE_LAYER, reference="layer", labels={"a": "b"}, source_date_epoch=MOMENT
+    )
+    applied = await client.diff.apply(layer, lower, sync_fs=True)
+    assert applied.digest == layer.digest
+    assert (await client.content.info(layer.digest)).labels["a"] == "b"
     assert (Path(lower[0].source) / "file").read_text() == "hello"
     await native.remove("upper")
     await native.remove("lower")
@@ -224,7 +228,12 @@ async def namespaces(world: World) -> None:
 
 async def snapshots(world: World) -> None:
     """Prepare, commit, view, measure, label and remove snapshots."""
-    service = world.client.snapshotter("overlayfs")
+    async with world.client.hold_lease() as leased:
+        await snapshots_under(leased)
+
+
+async def snapshots_under(client: Client) -> None:
+    service = client.snapshotter("overlayfs")
     mounts = await service.prepare("active", labels={"a": "b"})
     assert await service.mounts("active") == mounts
     assert (await service.update("active", {"c": "d"})).labels == {"a": "b", "c": "d"}
