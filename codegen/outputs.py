@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from codegen import codec, generate, model, support, table
+from codegen import codec, exports, generate, model, support, table
 
 ROOT: Final = Path(__file__).parents[1]
 DESCRIPTOR_SET: Final = ROOT / "codegen" / "containerd.binpb"
@@ -20,6 +20,8 @@ SUPPORT: Final = ROOT / "codegen" / "support.json"
 
 API_PACKAGE: Final = "golang-github-containerd-containerd-api-dev"
 PACKAGE: Final = "containerd_py/_generated"
+ROOT_MODULE: Final = "containerd_py/__init__.py"
+EXPORTS: Final = "containerd_py/_exports.py"
 PAGE: Final = "docs/reference/daemon-support.md"
 
 
@@ -31,6 +33,7 @@ def render() -> dict[str, str]:
     texts = {f"{PACKAGE}/{name}": text for name, text in generate.generate_modules(files).items()}
     texts |= {f"{PACKAGE}/{name}": generate.BANNER + "\n" + text for name, text in codec.render_codecs(files).items()}
     texts[f"{PACKAGE}/daemon_support.py"] = table.render_module(known)
+    texts[EXPORTS] = f"{generate.BANNER}\n{exports.render((ROOT / ROOT_MODULE).read_text(encoding='utf-8'))}"
     texts[PAGE] = table.render_page(known, files, versions.get(API_PACKAGE, "of unknown version"))
     return texts
 

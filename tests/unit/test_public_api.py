@@ -345,11 +345,12 @@ def _callables_of(owner: type) -> typing.Iterator[tuple[str, typing.Any]]:
 def _public_callables() -> dict[str, typing.Any]:
     """Find every function, class and method that a user can reach without an underscore."""
     found: dict[str, typing.Any] = {}
-    modules = [importlib.import_module(name) for name in _public_modules()]
+    modules = [vars(importlib.import_module(name)) for name in _public_modules()]
+    exported = {name: getattr(containerd_py, name) for name in containerd_py.__all__}
     things = [
         thing
-        for module in (containerd_py, *modules)
-        for name, thing in vars(module).items()
+        for names in (exported, *modules)
+        for name, thing in names.items()
         if not name.startswith("_") and getattr(thing, "__module__", "").startswith("containerd_py")
         if (inspect.isclass(thing) or inspect.isfunction(thing)) and "_generated" not in thing.__module__
     ]
