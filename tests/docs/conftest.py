@@ -71,6 +71,7 @@ def surroundings(
     """Let `connect()` and `open_daemon()` find this line's containerd, and files be written in a folder of the page."""
     monkeypatch.setenv("CONTAINERD_ADDRESS", daemon.address)
     monkeypatch.setenv("CONTAINERD_NAMESPACE", namespace)
+    monkeypatch.setenv("CONTAINERD_PY_DATA_ROOT", str(tmp_path / "data-root"))
     monkeypatch.setenv("PATH", f"{daemon_bin}:{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
 

@@ -38,6 +38,8 @@ AREAS: Final = {
     "Devices": "find_cdi_devices load_cdi_registry CDIRegistry",
     "AppArmor": """default_apparmor_profile is_apparmor_enabled load_apparmor_profile
         load_default_apparmor_profile""",
+    "Volumes": "Volumes Volume VolumeMount",
+    "Health": "HealthCheck Health Probe",
     "Networks": """Networks Network NetworkInfo NetworkSettings ContainerNetwork PortMapping ReclaimReport CNIResult
         CNIInterface CNIAddress CNIRoute CNIDns""",
     "Events": "Envelope Event EventsGap",
@@ -58,6 +60,7 @@ WITH_MEMBERS: Final = frozenset(
         "TerminalSession",
         "Networks",
         "Network",
+        "Volumes",
     ]
 )
 CONSTANTS: Final = {  # constants and aliases have no documentation of their own
