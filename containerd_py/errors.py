@@ -73,7 +73,7 @@ class UnimplementedError(ContainerdError):
 
 
 class NotSupportedError(UnimplementedError):
-    """This daemon is too old for the call; the message says which line first serves it."""
+    """This daemon is too old for it, or it or its runtime was built without it; the message says what is needed."""
 
 
 class InternalError(ContainerdError):
@@ -132,6 +132,10 @@ class DaemonNotListeningError(DaemonConnectError):
 
 class DaemonNotRespondingError(DaemonConnectError):
     """Somebody listens, but does not answer as containerd does, or not at all."""
+
+
+class RemoteDaemonError(FailedPreconditionError):
+    """The call needs the daemon's own files, and this program does not see them; the message says what to do."""
 
 
 class DaemonStartError(ContainerdError):

@@ -9,6 +9,8 @@ import attrs
 from containerd_py._flows.prepare_log import prepare_log
 from containerd_py._flows.ready_networks import ready_networks
 from containerd_py._flows.restarts import is_restarted
+from containerd_py._flows.same_host import require_same_host
+from containerd_py._flows.seccomp_refusal import without_seccomp
 from containerd_py._flows.specs import spec_of
 from containerd_py._flows.undoing import settled, undoing
 from containerd_py.cio.config import IOConfig
@@ -35,6 +37,8 @@ async def create_task(
 
     `rootfs` are the mounts of the container's snapshot where the caller knows them already.
     """
+    if io.lent is not None:
+        await require_same_host(services, "FIFOs work", paths=(io.stdin, io.stdout, io.stderr))
     record = await ready_networks(services, record)
     io = await prepare_log(services, record, io)
     own = await _rootfs(services, record) if rootfs is None else rootfs
@@ -60,9 +64,11 @@ async def create_task(
         try:
             with undo.making(f"deleting task {record.id}", lambda: task.delete(force=True)):
                 task = await settled(create)
-        except ContainerdError:
+        except ContainerdError as error:
             if io.lent is not None:
                 io.lent.abandon()
+            if (refusal := without_seccomp(error, record)) is not None:
+                raise refusal from error
             raise
         undo.keep()
     return task

@@ -2,8 +2,12 @@
 
 import os
 import sys
+from pathlib import Path
 
-from containerd_py import Client, Image
+import pytest
+
+from containerd_py import Client, Image, RuncOptions
+from containerd_py.errors import NotSupportedError
 from containerd_py.oci.spec_options import (
     SpecOption,
     with_added_capabilities,
@@ -93,3 +97,26 @@ async def test_ordinary_programs_work(client: Client, busybox: Image):
     completed = await client.run(busybox, ["/bin/sh", "-c", script])
     assert b"through" in completed.stdout
     assert completed.exit_code == 0
+
+
+@pytest.mark.lines("2.1")
+async def test_a_runtime_without_seccomp_is_told(client: Client, busybox: Image, tmp_path: Path):
+    """A runtime built without libseccomp refuses the filter: the error says what to do, and unconfined it would run."""
+    runtime = tmp_path / "runc-without"
+    runtime.write_text(
+        f"#!{sys.executable}\n"
+        "import json, os, sys\n"
+        "arguments = sys.argv[1:]\n"
+        "spec = json.load(open('config.json')) if 'create' in arguments else {}\n"
+        "if 'seccomp' in spec.get('linux', {}):\n"
+        "    entry = {'level': 'error', 'msg': 'seccomp: config provided but seccomp not supported'}\n"
+        "    open(arguments[arguments.index('--log') + 1], 'a').write(json.dumps(entry))\n"
+        "    sys.exit(1)\n"
+        "os.execvp('runc', ['runc', *arguments])\n"
+    )
+    runtime.chmod(0o755)
+    options = RuncOptions(binary_name=str(runtime))
+    with pytest.raises(NotSupportedError, match="with_seccomp_unconfined"):
+        await client.run(busybox, ["/bin/true"], runtime=options)
+    assert await client.list_containers() == []
+    await client.run(busybox, ["/bin/true"], runtime=options, spec_options=[with_seccomp_unconfined()])
