@@ -38,6 +38,16 @@ def nerdctl_labels(
     return labels
 
 
+def without_nerdctl_annotations() -> SpecOption:
+    """Leave out what a spec says of the container it was made for."""
+
+    def edit(spec: Spec) -> None:
+        kept = {key: value for key, value in spec.get("annotations", {}).items() if not key.startswith(NERDCTL)}
+        spec["annotations"] = kept
+
+    return spec_option(edit)
+
+
 def with_nerdctl_annotations(labels: Mapping[str, str]) -> SpecOption:
     """Repeat nerdctl's labels in the spec: its `stop` and `rm` look there."""
 

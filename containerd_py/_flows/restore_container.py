@@ -13,6 +13,11 @@ from containerd_py._flows.defaults import chosen_snapshotter
 from containerd_py._flows.image_content import read_blob, read_index
 from containerd_py._flows.leasing import hold_lease
 from containerd_py._flows.load_image import load_image
+from containerd_py._flows.nerdctl_labels import (
+    nerdctl_labels,
+    with_nerdctl_annotations,
+    without_nerdctl_annotations,
+)
 from containerd_py._flows.prepare_snapshot import prepare_snapshot
 from containerd_py._flows.specs import spec_of, spec_to_value
 from containerd_py._flows.undoing import Undo, settled, undoing
@@ -70,7 +75,12 @@ async def restore_container(
     chain_id = await image.chain_id()
     config = await image.config()
     stop_signal = {STOP_SIGNAL: config.stop_signal or "SIGTERM"}
-    spec = compose(*spec_options)(_in_own_cgroup(found.spec, services.namespace, container_id))
+    chosen_labels = {**container_labels(config).labels, **stop_signal, **labels}
+    chosen_labels |= nerdctl_labels(
+        namespace=services.namespace, platform=config.platform, networks=_networks(found.spec), state=None, name=None
+    )
+    options = [without_nerdctl_annotations(), *spec_options, with_nerdctl_annotations(chosen_labels)]
+    spec = compose(*options)(_in_own_cgroup(found.spec, services.namespace, container_id))
     async with undoing(services.connection) as undo:
         async with hold_lease(services) as leased:
             mounts = await _prepare(leased, undo, snapshotter, container_id, chain_id)
@@ -80,7 +90,7 @@ async def restore_container(
             record = ContainerRecord(
                 id=container_id,
                 image=image.name,
-                labels={**container_labels(config).labels, **stop_signal, **labels},
+                labels=chosen_labels,
                 runtime=found.runtime,
                 spec=spec_to_value(spec),
                 snapshotter=snapshotter,
@@ -123,6 +133,12 @@ async def _read(services: Services, checkpoint: Image) -> _Found:
 
 def _member(index: Index, media_type: str) -> Descriptor | None:
     return next((member for member in index.manifests if member.media_type == media_type), None)
+
+
+def _networks(spec: Spec) -> list[str]:
+    """Return the networks as nerdctl calls them: it is attached to none of those it was on."""
+    namespaces = [entry["type"] for entry in spec.get("linux", {}).get("namespaces", [])]
+    return ["none"] if "network" in namespaces else ["host"]
 
 
 def _in_own_cgroup(spec: Spec, namespace: str, container_id: str) -> Spec:

@@ -17,6 +17,7 @@ def without_seccomp(error: ContainerdError, record: ContainerRecord) -> NotSuppo
     if not _REFUSAL.search(str(error)):
         return None
     return NotSupportedError(
-        f"the runtime {record.runtime.name} cannot filter system calls, as container {record.id} asks for: have it built with "
-        f"libseccomp, or create the container with with_seccomp_unconfined(), less safe. The runtime said: {error}"
+        f"the runtime {record.runtime.name} cannot filter system calls, as container {record.id} asks for: have it "
+        "built with libseccomp, or create the container with with_seccomp_unconfined(), less safe. "
+        f"The runtime said: {error}"
     )
