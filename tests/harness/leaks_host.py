@@ -45,8 +45,11 @@ def mounts(folders: Iterable[Path]) -> dict[str, str]:
 
 
 def network_namespaces() -> dict[str, str]:
-    """List the network namespaces that are kept by a mount."""
-    return {point: kind for point, kind in _mounts() if kind == "nsfs"}
+    """List the network namespaces that are kept by a mount, those of `network_host` apart.
+
+    These are looked after by their fixture; other workers of the same run make some at any time.
+    """
+    return {point: kind for point, kind in _mounts() if kind == "nsfs" and "/network-host/" not in point}
 
 
 def cgroups(namespace: str) -> dict[str, str]:
