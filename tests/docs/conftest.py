@@ -16,8 +16,9 @@ from containerd_py.testing.images import ImageLayout, busybox_layout, this_platf
 from containerd_py.testing.registry import LocalRegistry, open_registry
 from containerd_py.testing.registry_options import TLSFiles
 from tests.harness.fixtures import leak_targets, no_leaks
+from tests.harness.network_host import NetworkHost, network_host
 
-__all__ = ["leak_targets", "no_leaks"]
+__all__ = ["leak_targets", "network_host", "no_leaks"]
 USER, PASSWORD = "alice", "s3cret"
 
 
@@ -77,9 +78,11 @@ def surroundings(
 
 
 @pytest.fixture
-async def page_client(daemon: Daemon, namespace: str, surroundings: None, no_leaks: object) -> AsyncIterator[Client]:
-    """Lend the client of a page, and delete the images it leaves."""
-    async with connect(daemon.address, namespace=namespace) as client:
+async def page_client(
+    daemon: Daemon, namespace: str, surroundings: None, no_leaks: object, network_host: NetworkHost
+) -> AsyncIterator[Client]:
+    """Lend the client of a page, whose networks are in a namespace of the page's own; delete the images it leaves."""
+    async with connect(daemon.address, namespace=namespace, networks=network_host.settings) as client:
         yield client
         for image in await client.list_images():
             await image.delete(synchronous=True)

@@ -12,6 +12,7 @@ from anyio import to_thread
 from containerd_py import Client, Daemon
 from containerd_py.testing.registry import LocalRegistry
 from tests.docs.pages import ROOT, matches
+from tests.harness.network_host import NetworkHost
 
 EXAMPLES = ROOT / "examples"
 TIME_LIMIT = 60  # seconds
@@ -46,6 +47,7 @@ CALLS: Mapping[str, Example] = {
         prints="b'hello\\nHELLO\\n'\n2023-11-14T22:13:20…Z directory to /opt/app\n…\n…Z configuration\n"
         "b'greeting\\nloud\\nmore\\n'\nTrue … bytes"
     ),
+    "network.py": Example(prints="greeter is 10.4.1.2, reached at 127.0.0.1:…:80/tcp\nhello from greeter\nleft: []"),
     "lease_content.py": Example(
         arguments="--address ADDRESS", prints="read and verified: 2700000 bytes\n…LeaseResource(…\ncollected"
     ),
@@ -68,7 +70,14 @@ def test_every_example_is_run():
 @pytest.mark.lines("2.1")
 @pytest.mark.parametrize("name", CALLS)
 async def test_examples_run(
-    name: str, page_client: Client, hub: LocalRegistry, daemon: Daemon, daemon_bin: Path, surroundings: None
+    name: str,
+    page_client: Client,
+    hub: LocalRegistry,
+    daemon: Daemon,
+    daemon_bin: Path,
+    surroundings: None,
+    network_host: NetworkHost,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     """An example ends well and prints what it is meant to."""
     example = CALLS[name]
@@ -77,7 +86,9 @@ async def test_examples_run(
         "IMAGE": hub.reference("library/alpine", "3.20"),
         "CONTAINERD": str(daemon_bin / "containerd"),
     }
-    command = [sys.executable, "-W", "error", EXAMPLES / name]
+    monkeypatch.setenv("NETCONFPATH", str(network_host.settings.conf_dir))
+    command = ["nsenter", f"--net={network_host.netns}"] if name == "network.py" else []
+    command += [sys.executable, "-W", "error", EXAMPLES / name]
     command += [meant.get(word, word) for word in example.arguments.split()]
     done = await to_thread.run_sync(
         lambda: subprocess.run(command, input=example.typed, capture_output=True, timeout=TIME_LIMIT, check=False)
