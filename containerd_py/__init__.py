@@ -109,6 +109,7 @@ if TYPE_CHECKING:  # what each name is; `python -m codegen` writes down for the 
         RegistryStalledError,
         RegistryTLSError,
         RegistryUnavailableError,
+        RemoteDaemonError,
         ResourceExhaustedError,
         SizeMismatchError,
         SocketNotFoundError,
@@ -189,6 +190,7 @@ if TYPE_CHECKING:  # what each name is; `python -m codegen` writes down for the 
     from containerd_py.services.tasks import ExitStatus, ProcessInfo, ProcessStatus, TaskState
     from containerd_py.services.version import Version
     from containerd_py.task import Task
+    from containerd_py.trees.changes import ChangeKind, FileChange
     from containerd_py.types import Descriptor, Mount, Platform, Timestamp
     from containerd_py.typeurl import TypedValue
 
@@ -221,6 +223,7 @@ __all__ = [
     "CNIUnsupportedFieldError",
     "CNIVersionError",
     "CancelledByDaemonError",
+    "ChangeKind",
     "CheckpointError",
     "Cleanup",
     "CleanupError",
@@ -266,6 +269,7 @@ __all__ = [
     "Export",
     "FailedPreconditionError",
     "FifoIO",
+    "FileChange",
     "FileStatus",
     "Filter",
     "Health",
@@ -343,6 +347,7 @@ __all__ = [
     "RegistryStalledError",
     "RegistryTLSError",
     "RegistryUnavailableError",
+    "RemoteDaemonError",
     "Repository",
     "ResourceExhaustedError",
     "RunLayer",

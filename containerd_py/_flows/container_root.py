@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final
 
 from containerd_py._completion import run_to_completion
+from containerd_py._flows.same_host import require_same_host
 from containerd_py._flows.specs import spec_of
 from containerd_py.errors import FailedPreconditionError, NotFoundError, UnavailableError
 from containerd_py.oci.user_namespaces import HOST_IDS, UserNamespace, user_namespace_of
@@ -33,10 +34,12 @@ async def open_container_root(services: Services, container_id: str, *, writable
 
     Raises:
         NotFoundError: There is no such container.
-        FailedPreconditionError: The daemon runs on another machine, or the container has no files of its own.
+        RemoteDaemonError: The daemon's files are not ours.
+        FailedPreconditionError: The container has no files of its own.
         PermissionDeniedError: This user may not look into it.
     """
     record = await services.containers.get(container_id)
+    await require_same_host(services, "a container's files are reached")
     opened: list[int] = []
     try:
         if not await _open_living(services, container_id, opened):

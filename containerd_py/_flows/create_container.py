@@ -22,6 +22,7 @@ from containerd_py._flows.plan_networks import NetworkOptions, plan_networks
 from containerd_py._flows.prepare_snapshot import prepare_snapshot
 from containerd_py._flows.remapped_snapshot import runtime_for, snapshot_base
 from containerd_py._flows.restarts import restart_labels
+from containerd_py._flows.same_host import require_same_host
 from containerd_py._flows.specs import spec_to_value
 from containerd_py._flows.state_directory import StateDirectory, holding_state_directory
 from containerd_py._flows.undoing import Undo, settled, undoing
@@ -141,6 +142,7 @@ async def create_container(
         raise InvalidArgumentError(f"args must be a list of strings, not the string {args!r}")
     if name is not None:
         check_name(name, "container")
+    await require_same_host(services, "a container is created, with users and groups from its files,")
     snapshotter_name = await chosen_snapshotter(services, snapshotter)
     config = await image.config()
     check_image_config(config)

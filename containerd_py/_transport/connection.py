@@ -41,6 +41,8 @@ class Connection:
         self.comeback = Comeback(self.channel.__connect__)
         self.background = background  # what waits on behalf of handles lives here and ends with the connection
         self.features: frozenset[str] = frozenset()  # what the daemon serves (`_flows.capabilities`)
+        self.daemon_root = ""  # where the daemon keeps its files (`_flows.capabilities`)
+        self.host: object | None = None  # whether they are ours, once somebody has asked (`_flows.same_host`)
         self.data_root: str | None = None  # where directories of containers are (`_flows.state_directory`)
         self.network_settings: object | None = None  # where this host has its networks (`_flows.network_settings`)
         self.debts: list[object] = []  # what flows could not undo while the daemon was away (`_flows.undoing`)
