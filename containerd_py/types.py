@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import attrs
 
@@ -30,18 +30,18 @@ class Timestamp(datetime):
     nanosecond: int
 
     @classmethod
-    def from_parts(cls, seconds: int, nanos: int = 0) -> Self:
+    def from_parts(cls, seconds: int, nanos: int = 0) -> Timestamp:
         """Make a timestamp from seconds and nanoseconds since 1970.
 
         Raises:
             OverflowError: The year is outside 1 to 9999.
         """
-        made = cls(1970, 1, 1, tzinfo=UTC) + timedelta(0, seconds, nanos // 1000)
+        made = _START + timedelta(0, seconds, nanos // 1000)
         made.nanosecond = nanos
         return made
 
     @classmethod
-    def from_datetime(cls, moment: datetime) -> Self:
+    def from_datetime(cls, moment: datetime) -> Timestamp:
         """Make a timestamp from any timezone-aware datetime; nanoseconds are kept when it has them."""
         if isinstance(moment, cls):
             return moment
@@ -60,6 +60,9 @@ class Timestamp(datetime):
     def __str__(self) -> str:
         """RFC 3339 with nanoseconds."""
         return f"{self:%Y-%m-%dT%H:%M:%S}.{self.parts[1]:09d}Z"
+
+
+_START: Final = Timestamp(1970, 1, 1, tzinfo=UTC)
 
 
 @attrs.frozen(kw_only=True)

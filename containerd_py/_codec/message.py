@@ -55,18 +55,17 @@ class Message(betterproto2.Message):
         Raises:
             DecodeError: They are no such message.
         """
-        return cls.merge(data, None)
+        return cls.merge(bytes(data), None)
 
     @classmethod
-    def merge(cls, data: bytes, into: Self | None) -> Self:
+    def merge(cls, data: bytes, into: Self | None, begin: int = 0, end: int | None = None) -> Self:
         """Read bytes on top of a message, None meaning a new one: a message may be read in pieces, cut between fields.
 
         Raises:
             DecodeError: They are no such message.
         """
-        data = bytes(data)  # nothing is copied where it is that already
         try:
-            return cls._decode(data, 0, len(data), into)
+            return cls._decode(data, begin, len(data) if end is None else end, into)
         except IndexError:
             raise DecodeError(f"a {cls.__name__} ends too soon") from None
         except UnicodeDecodeError as error:

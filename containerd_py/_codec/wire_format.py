@@ -30,26 +30,24 @@ class DecodeError(ValueError):
 
 def varint(data: bytes, at: int) -> tuple[int, int]:
     """Return the number at a position, of which 64 bits count, without a sign, and the position after it."""
-    byte = data[at]
-    if byte < 0x80:
-        return byte, at + 1
-    value = byte & 0x7F
-    byte = data[at + 1]
-    if byte < 0x80:
-        return value | byte << 7, at + 2
-    value |= (byte & 0x7F) << 7
-    byte = data[at + 2]
-    if byte < 0x80:
-        return value | byte << 14, at + 3
-    value |= (byte & 0x7F) << 14
-    byte = data[at + 3]
-    if byte < 0x80:
-        return value | byte << 21, at + 4
-    value |= (byte & 0x7F) << 21
-    byte = data[at + 4]
-    if byte < 0x80:
-        return value | byte << 28, at + 5
-    value |= (byte & 0x7F) << 28
+    # Summed up with the bits that say "more follows", which are taken off at once in the end.
+    first = data[at]
+    if first < 0x80:
+        return first, at + 1
+    second = data[at + 1]
+    if second < 0x80:
+        return first + (second << 7) - 0x80, at + 2
+    third = data[at + 2]
+    if third < 0x80:
+        return first + (second << 7) + (third << 14) - 0x4080, at + 3
+    fourth = data[at + 3]
+    if fourth < 0x80:
+        return first + (second << 7) + (third << 14) + (fourth << 21) - 0x204080, at + 4
+    fifth = data[at + 4]
+    value = first + (second << 7) + (third << 14) + (fourth << 21) + (fifth << 28) - 0x10204080
+    if fifth < 0x80:
+        return value, at + 5
+    value -= 0x80 << 28
     at += 5
     for shift in (35, 42, 49, 56, 63):
         byte = data[at]
@@ -104,11 +102,16 @@ def _skip_group(data: bytes, number: int, at: int, limit: int, depth: int) -> in
 def field_ends(data: bytes) -> Iterator[int]:
     """Yield where each field of a message ends."""
     at = 0
-    while at < len(data):
-        tag, at = long_tag(data, at)
-        at = skip(data, tag, at, len(data))
+    limit = len(data)
+    while at < limit:
+        tag = data[at]
+        if tag < 0x80 and tag & 7 == _LENGTH and data[at + 1] & 0x80 and data[at + 2] < 0x80:  # 128 bytes to 16 KiB
+            at += 3 + (data[at + 1] & 0x7F | data[at + 2] << 7)
+        else:
+            tag, at = long_tag(data, at)
+            at = skip(data, tag, at, limit)
         yield at
-    if at > len(data):
+    if at > limit:
         raise IndexError
 
 

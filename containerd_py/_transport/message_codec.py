@@ -39,7 +39,7 @@ class MessageCodec(CodecBase):
         Raises:
             ProtocolError: They are no such message.
         """
-        return _read(message_type, data, None) if len(data) <= PIECE else BigMessage(message_type, data)
+        return BigMessage(message_type, data) if len(data) > PIECE else _read(message_type, data, None, 0, len(data))
 
 
 @attrs.frozen
@@ -60,7 +60,7 @@ class BigMessage:
         for end in _cuts(self.type, self.data):
             if begin:
                 await checkpoint()
-            message = _read(self.type, self.data[begin:end], message)
+            message = _read(self.type, self.data, message, begin, end)
             begin = end
         assert message is not None
         return message
@@ -80,9 +80,9 @@ def _cuts(message_type: type[Message], data: bytes) -> list[int]:
     return cuts if begin == len(data) else [*cuts, len(data)]
 
 
-def _read(message_type: type[Message], data: bytes, into: Message | None) -> Message:
+def _read(message_type: type[Message], data: bytes, into: Message | None, begin: int, end: int) -> Message:
     try:
-        return message_type.merge(data, into)
+        return message_type.merge(data, into, begin, end)
     except DecodeError as error:
         raise _damaged(message_type, error) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final, TypeVar
 
 from anyio.lowlevel import checkpoint
@@ -43,8 +44,13 @@ def time_from_wire(value: WireTimestamp | None) -> Timestamp | None:
     """Return a point in time; None where there is none or it is Go's zero time."""
     if value is None or value.seconds <= _GO_ZERO_TIME:
         return None
+    return _moment(value.seconds, value.nanos)
+
+
+@lru_cache(maxsize=16)  # most records were created and last updated at the same time
+def _moment(seconds: int, nanos: int) -> Timestamp | None:
     try:
-        return Timestamp.from_parts(value.seconds, value.nanos)
+        return Timestamp.from_parts(seconds, nanos)
     except OverflowError:
         return None  # beyond the year 9999: nothing a calendar can hold
 

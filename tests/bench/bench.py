@@ -26,6 +26,7 @@ from containerd_py.testing.images import busybox_layout
 from containerd_py.testing.layers import random_layers
 from containerd_py.testing.registry import LocalRegistry, open_registry
 from containerd_py.typeurl import RUNTIME_SPEC, TypedValue
+from tests.bench import records
 from tests.bench.measuring import Comparison, Job, compare
 from tests.bench.registries import pushing, ranged
 
@@ -354,6 +355,10 @@ async def archives(bench: Bench) -> list[Comparison]:
 MEASUREMENTS = {
     "unary": unary,
     "list": listing,
+    "codec": records.codecs,
+    "records": records.containers,
+    "many": records.many,
+    "imports": records.imports,
     "content": content,
     "pull": pulling,
     "ranged": ranged,

@@ -1,7 +1,5 @@
 """The generated encoders and decoders against betterproto2's own and against Google's, on every message of the API."""
 
-import importlib
-import re
 import subprocess
 import sys
 from random import Random
@@ -27,38 +25,17 @@ from containerd_py._generated.containerd.services.tasks.v1 import KillRequest
 from containerd_py._generated.containerd.types import Descriptor, Mount
 from containerd_py._generated.google.protobuf import Any, Duration
 from tests.harness import protobuf_reference as reference
+from tests.harness.stock_messages import stock_messages
 
 NAMES = sorted(reference.MESSAGES)
-GENERATED = outputs.ROOT / outputs.PACKAGE
 ROUNDS = 12  # random messages, and random bytes, of each message
 
 
 @pytest.fixture(scope="module")
 def stock(tmp_path_factory):
     """The messages as betterproto2 makes them: look one up by its full name."""
-    folder = tmp_path_factory.mktemp("stock")
-    for path in GENERATED.rglob("__init__.py"):
-        text = re.sub(r"^class (\w+)\(Message\):", _STOCK_CLASS, path.read_text(), flags=re.MULTILINE)
-        copied = folder / "stock_messages" / path.relative_to(GENERATED)
-        copied.parent.mkdir(parents=True, exist_ok=True)
-        copied.write_text("import dataclasses\n" + text)
-    (folder / "stock_messages" / "message_pool.py").write_text((GENERATED / "message_pool.py").read_text())
-    sys.path.insert(0, str(folder))
-    try:
-        yield lambda name: _stock_class(name)
-    finally:
-        sys.path.remove(str(folder))
-        for name in [name for name in sys.modules if name.partition(".")[0] == "stock_messages"]:
-            del sys.modules[name]
-
-
-_STOCK_CLASS = r"@dataclasses.dataclass(eq=False, repr=False)\nclass \1(betterproto2.Message):"
-
-
-def _stock_class(name):
-    ours = reference.our_class(name)
-    module = ours.__module__.replace("containerd_py._generated", "stock_messages")
-    return getattr(importlib.import_module(module), ours.__name__)
+    with stock_messages(tmp_path_factory.mktemp("stock")) as look_up:
+        yield look_up
 
 
 def check_wire(name, data):
