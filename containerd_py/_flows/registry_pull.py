@@ -46,6 +46,9 @@ from containerd_py.types import NO_LABELS, Descriptor
 # a distant registry rarely fills the line; but the more share it, the later the lowest layer is whole, and with it the
 # unpacking begins.
 MAX_DOWNLOADS: Final = 4
+# With small blobs it is not the line but the disk that is waited for: each is synced when it is committed.
+MAX_SMALL_DOWNLOADS: Final = 8
+SMALL: Final = 1024 * 1024  # bytes at most
 
 _ChildrenOf = Callable[[bytes], Sequence[Descriptor]]
 
@@ -96,6 +99,7 @@ class _Graph:
         self._group = group
         self._matcher = platforms.only(request.platform)
         self._downloads = anyio.CapacityLimiter(MAX_DOWNLOADS)
+        self._small_downloads = anyio.CapacityLimiter(MAX_SMALL_DOWNLOADS)
         self._here: dict[str, anyio.Event] = {}
 
     async def visit(self, descriptor: Descriptor, parent: str, depth: int) -> None:
@@ -194,7 +198,7 @@ class _Graph:
             self._group.start_soon(self._fetch, descriptor, ingest_ref(parent), here)
 
     async def _fetch(self, descriptor: Descriptor, parent: str, here: anyio.Event) -> None:
-        async with self._downloads:
+        async with self._small_downloads if descriptor.size <= SMALL else self._downloads:
             fetched = await fetch_blob(
                 self._leased,
                 self._blobs,

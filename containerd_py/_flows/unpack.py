@@ -20,6 +20,7 @@ from containerd_py._flows.exclusive import exclusively
 from containerd_py._flows.image_content import ImageContent, read_image
 from containerd_py._flows.leasing import hold_lease
 from containerd_py._flows.prepare_snapshot import prepare_snapshot
+from containerd_py._flows.together import Workers, working_together
 from containerd_py._flows.undoing import Undo, settled, undoing
 from containerd_py.errors import (
     AlreadyExistsError,
@@ -122,8 +123,9 @@ async def unpack_layers(
 
     `leased` keeps the snapshots alive until the configuration itself is referenced.
     """
-    for index, layer in enumerate(layers):
-        await _Unpacking(leased, snapshotter, layer, partial(hooks.ready, index), hooks.report).run()
+    async with working_together() as group:  # labels are set while the next layer is under way already
+        for index, layer in enumerate(layers):
+            await _Unpacking(leased, snapshotter, layer, partial(hooks.ready, index), hooks.report, group).run()
     if not layers:
         return ""
     chain_id = layers[-1].chain_id
@@ -141,6 +143,7 @@ class _Unpacking:
         layer: LayerPlan,
         ready: Callable[[], Awaitable[None]],
         report: Callable[[str, Descriptor], None],
+        group: Workers,
     ) -> None:
         self._leased = leased
         self._snapshots = leased.snapshotter(snapshotter)
@@ -148,6 +151,7 @@ class _Unpacking:
         self._layer = layer
         self._ready = ready
         self._report = report
+        self._group = group
 
     async def run(self) -> None:
         connection, place = self._leased.connection, (self._leased.namespace, self._snapshots.snapshotter)
@@ -178,7 +182,8 @@ class _Unpacking:
             return await self._is_there()  # somebody else was faster; ours is removed on the way out
         undo.keep()
         if not _is_staged(mounts):
-            await self._leased.content.update(self._layer.descriptor.digest, {UNCOMPRESSED: self._layer.diff_id})
+            labels = {UNCOMPRESSED: self._layer.diff_id}
+            self._group.start_soon(self._leased.content.update, self._layer.descriptor.digest, labels)
         return True
 
     async def _is_there(self) -> bool:

@@ -8,6 +8,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
@@ -23,6 +24,7 @@ from h2.exceptions import ProtocolError as Http2ProtocolError
 from multidict import MultiDict
 
 from containerd_py import errors
+from containerd_py._codec.wire_format import DecodeError, varint
 from containerd_py._transport.address import explain
 from containerd_py._transport.guard import CallGuard
 from containerd_py._transport.http2 import Http2Protocol, Http2Stream, is_answered
@@ -38,6 +40,7 @@ _FULL_BACKLOG_PAUSE: Final = 0.01  # seconds between attempts while the daemon h
 _TURN: Final = 4  # messages of a stream that are taken without letting others run
 _DETAILS_HEADER: Final = "grpc-status-details-bin"
 _LENGTH_DELIMITED: Final = 2  # protobuf's wire type of bytes
+_PREFIX: Final = struct.Struct(">?I")  # gRPC's, of every message: compressed or not, size
 
 
 @contextmanager
@@ -121,7 +124,7 @@ class Call(grpclib.client.Stream[Any, Any]):
     async def send_with_bytes(self, message: Any, field: int, data: memoryview) -> None:
         """Send a message with its bytes field of that number set to `data`, past grpclib's and betterproto's copies."""
         encoded = bytes(message) + encode_varint(field << 3 | _LENGTH_DELIMITED) + encode_varint(len(data))
-        prefix = struct.pack(">?I", False, len(encoded) + len(data))
+        prefix = _PREFIX.pack(False, len(encoded) + len(data))
         with self._wrapper:
             await self._stream.send_after(prefix + encoded, data)
         self._send_message_done = True
@@ -134,6 +137,27 @@ class Call(grpclib.client.Stream[Any, Any]):
         if self._messages_received % _TURN == 0 and message is not None:
             await checkpoint()
         return message
+
+    async def recv_bytes(self, field: int, name: str) -> bytes | None:
+        """Return a bytes field of the next message, None after the last; its last field is copied once."""
+        if not self._recv_initial_metadata_done:
+            await self.recv_initial_metadata()
+        with self._wrapper:
+            prefix = await self._stream.recv_data(_PREFIX.size)
+            if not prefix:
+                return None
+            compressed, size = _PREFIX.unpack(prefix)
+            if compressed:
+                raise errors.ProtocolError("the daemon sent a compressed message")
+            head, tail = await self._stream.recv_tail(size, partial(_head_before, field))
+            self._messages_received += 1
+        if self._messages_received % _TURN == 0:
+            await checkpoint()
+        if head:
+            return tail
+        message = self._codec.decode(tail, self._recv_type)
+        found = await message.decoded() if isinstance(message, BigMessage) else message
+        return cast("bytes", getattr(found, name))
 
     async def recv_initial_metadata(self) -> None:
         """Wait for the answer's headers."""
@@ -170,6 +194,23 @@ class Call(grpclib.client.Stream[Any, Any]):
         made = self.translated(error)
         if made is not None:
             raise made from error
+
+
+def _head_before(field: int, first: bytes, size: int) -> int:
+    """Say how many bytes of a message of that size precede the bytes of a field that is its last; 0 if none is.
+
+    Only numbers may precede it. Whatever looks different is for the decoder.
+    """
+    at, wanted = 0, field << 3 | _LENGTH_DELIMITED
+    try:
+        while (tag := first[at]) != wanted:
+            if tag & 7 or tag >= 0x80:
+                return 0
+            _, at = varint(first, at + 1)
+        length, at = varint(first, at + 1)
+    except (IndexError, DecodeError):
+        return 0
+    return at if at + length == size and length else 0
 
 
 class Channel(grpclib.client.Channel):

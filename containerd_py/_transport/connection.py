@@ -9,6 +9,7 @@ from typing import Final, Protocol, TypeVar
 import anyio
 import attrs
 from anyio.abc import TaskGroup
+from grpclib.const import Cardinality
 
 from containerd_py._transport.channel import Channel
 from containerd_py._transport.comeback import Comeback
@@ -84,6 +85,23 @@ class Rpc:
         generator = call(request)
         assert isinstance(generator, AsyncGenerator)
         return aclosing(generator)
+
+    def chunks(
+        self, route: str, request: object, reply_type: type[object], *, field: int, name: str
+    ) -> AbstractAsyncContextManager[AsyncGenerator[bytes]]:
+        """Open a server's stream of which only a bytes field is of interest, by number and name; else as `stream`."""
+
+        async def generate() -> AsyncGenerator[bytes]:
+            channel, metadata = self.connection.channel, self.scope.metadata()
+            request_type: type[object] = type(request)
+            async with channel.request(
+                route, Cardinality.UNARY_STREAM, request_type, reply_type, metadata=metadata
+            ) as call:
+                await call.send_message(request, end=True)
+                while (chunk := await call.recv_bytes(field, name)) is not None:
+                    yield chunk
+
+        return aclosing(generate())
 
     def duplex(
         self, route: str, request_type: type[RequestT], reply_type: type[ReplyT]

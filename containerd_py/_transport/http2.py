@@ -10,6 +10,7 @@ from __future__ import annotations
 import weakref
 from asyncio import BaseTransport, Transport
 from collections.abc import Callable
+from functools import partial
 from typing import Final, cast
 
 from grpclib.config import Configuration
@@ -28,6 +29,7 @@ from hyperframe.frame import DataFrame, Frame
 from containerd_py import errors
 from containerd_py._transport.bursts import BURST, take_burst
 from containerd_py._transport.outbox import Outbox
+from containerd_py._transport.reception import Reception, StreamBuffer
 from containerd_py._transport.status import NO_STATUS
 
 # A reply larger than any daemon sends (16 MiB in one message) is damage, not data.
@@ -49,15 +51,31 @@ def is_answered(stream: _GrpclibStream) -> bool:
 class Http2Stream(_GrpclibStream):
     """One call's stream. Whoever waits to send on it wakes when it has been answered."""
 
+    def init_stream(self, stream_id: int, connection: _GrpclibConnection) -> None:
+        """Begin, with a buffer of our own."""
+        super().init_stream(stream_id, connection)
+        self.buffer = StreamBuffer(partial(connection.ack, stream_id))
+
     async def recv_data(self, size: int) -> bytes:
         """Return exactly so many bytes, or none at the end.
 
         Raises:
             ProtocolError: No message can be that large.
         """
-        if size > RECEIVE_LIMIT:
-            raise errors.ProtocolError(f"a message of {size} bytes was announced, more than any daemon sends")
+        _check_announced(size)
         return await super().recv_data(size)
+
+    async def recv_tail(self, size: int, length_of_head: Callable[[bytes, int], int]) -> tuple[int, bytes]:
+        """Return a message of so many bytes without its head, and how long that was; so the tail is copied but once.
+
+        `length_of_head` is given the message's first bytes and its size.
+        """
+        _check_announced(size)
+        buffer = cast("StreamBuffer", self.buffer)
+        await buffer.wait(size)
+        head = min(size, length_of_head(buffer.peek(), size))
+        buffer.take(head)
+        return head, buffer.take(size - head)
 
     async def send_data(self, data: bytes, end_stream: bool = False) -> None:
         """Send a message's bytes as fast as the peer takes them.
@@ -110,6 +128,11 @@ class Http2Stream(_GrpclibStream):
                 return window
             self.window_updated.clear()
             await self.window_updated.wait()
+
+
+def _check_announced(size: int) -> None:
+    if size > RECEIVE_LIMIT:
+        raise errors.ProtocolError(f"a message of {size} bytes was announced, more than any daemon sends")
 
 
 class _Http2(H2Connection):
@@ -207,6 +230,16 @@ class Http2Processor(EventsProcessor):
         if processors is not None and event.__class__ in processors:
             processors[event.__class__](event)
 
+    def deliver(self, stream_id: int, pieces: list[memoryview], size: int) -> None:
+        """Hand bytes to the call they are for; of one that has ended, only the window is of interest."""
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self.connection.ack(stream_id, size)
+        else:
+            cast("StreamBuffer", stream.buffer).extend(pieces, size, size)
+            stream.data_received += size
+        self.connection.data_received += size
+
     def process_stream_ended(self, event: StreamEnded) -> None:
         """End a stream; one that ends without a status has failed, and nobody must wait for it."""
         super().process_stream_ended(event)
@@ -256,3 +289,10 @@ class Http2Protocol(H2Protocol):
         self.connection = Http2Connection(http2, Outbox(cast("Transport", transport)), config=self.config)
         self.connection.flush()
         self.processor = Http2Processor(self.handler, self.connection)
+        self._reception = Reception(
+            http2, lambda: self.processor.streams, self.processor.deliver, super().data_received
+        )
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came in."""
+        self._reception.receive(data)

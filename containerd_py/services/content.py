@@ -20,6 +20,7 @@ from containerd_py._generated.containerd.services.content.v1 import (
     ListContentRequest,
     ListStatusesRequest,
     ReadContentRequest,
+    ReadContentResponse,
     StatusRequest,
     UpdateRequest,
 )
@@ -33,6 +34,8 @@ from containerd_py.services.content_writer import ContentWriter, open_session
 from containerd_py.services.wire import converted, label_mask, mask_to_wire, required, time_from_wire
 from containerd_py.types import NO_LABELS, Timestamp, frozen_map
 
+READ_ROUTE: Final = "/containerd.services.content.v1.Content/Read"
+_DATA_FIELD: Final = 2  # ReadContentResponse.data
 # While another client writes the same ingest: random pauses below a bound that doubles (Go client: 16 ms to 2048 ms).
 _FIRST_PAUSE: Final = 0.016  # seconds
 _LONGEST_PAUSE: Final = 2.048  # seconds
@@ -155,8 +158,8 @@ class ContentService:
             OutOfRangeError: The offset lies beyond the end.
         """
         request = ReadContentRequest(digest=digest, offset=offset, size=size)
-        async with self._rpc.stream(self._stub.read, request) as messages:
-            yield (message.data async for message in messages)
+        async with self._rpc.chunks(READ_ROUTE, request, ReadContentResponse, field=_DATA_FIELD, name="data") as chunks:
+            yield chunks
 
     async def read(self, digest: str, *, offset: int = 0, size: int = 0) -> bytes:
         """Return a blob's bytes, or `size` of them from `offset` on (Content.Read). Not verified: see `read_blob`.

@@ -18,6 +18,7 @@ from containerd_py._generated.containerd.services.content.v1 import (
     WriteContentResponse,
 )
 from containerd_py._generated.containerd.services.version.v1 import VersionStub
+from containerd_py._transport import channel
 from containerd_py.daemon import Daemon
 from containerd_py.errors import (
     AlreadyExistsError,
@@ -52,8 +53,14 @@ __all__ = ["proxied", "proxy"]
 
 
 ONE_LINE = pytest.mark.lines("2.1")  # what is tested does not depend on the daemon
-FILLING = 250  # calls with headers of 16 KiB: more than the kernel and the transport hold together
+FILLING = 100  # calls with headers of 16 KiB: more than the kernel and the transport hold together
 WIDENING = (Kind.WINDOW_UPDATE, Kind.SETTINGS)  # what makes a waiting sender look again
+
+
+@pytest.fixture(autouse=True)
+def small_send_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the kernel hold little, so that a peer that does not read is felt soon."""
+    monkeypatch.setattr(channel, "SEND_BUFFER", 64 * 1024)
 
 
 def is_reset_without_error(frame: Frame) -> bool:
@@ -102,10 +109,10 @@ async def test_a_stream_given_up_frees_what_it_held(proxied: Client, proxy: Sock
         with anyio.fail_after(2):
             while proxy.streams_in_flight:
                 await anyio.sleep(0.01)
-        channel = client.services.connection.channel
-        assert channel._protocol.processor.streams == {}
+        ours = client.services.connection.channel
+        assert ours._protocol.processor.streams == {}
         assert await client.content.read(digest) == data
-        inbound = channel._protocol.connection._connection._inbound_flow_control_window_manager
+        inbound = ours._protocol.connection._connection._inbound_flow_control_window_manager
         assert inbound.current_window_size > 2**31 - 1 - 2**30
 
 

@@ -1,0 +1,211 @@
+"""What arrives: plain DATA frames go straight to their stream's buffer, everything else goes h2's own way.
+
+h2 takes dozens of Python calls and two copies for every 16 KiB. Reaches into its accounts, which pyproject pins and
+tests/unit/test_reception.py watches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from grpclib.protocol import Buffer
+from grpclib.protocol import Stream as _GrpclibStream
+from h2.connection import ConnectionState, H2Connection
+from h2.exceptions import ProtocolError
+from h2.stream import StreamState
+
+# Bytes after which flow-control window is given back: a small part of a stream's window, and few calls.
+CREDIT: Final = 512 * 1024
+HEADER: Final = 9  # bytes before every frame: length, type, flags, stream
+PEEKED: Final = 64  # bytes: more than any head of a message with one large field has
+_PLAIN_DATA: Final = b"\0\0"  # type DATA, no flags
+_RECEIVING: Final = (StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL)
+
+
+class StreamBuffer(Buffer):
+    """What has arrived on a stream and was not read. Gives window back for what was read, or is being waited for."""
+
+    def __init__(self, ack: Callable[[int], None]) -> None:
+        self._ack = ack
+        self._pieces: deque[bytes | memoryview] = deque()
+        self._size = 0
+        self._owed = 0  # bytes of window to be given back
+        self._has_ended = False
+        self._wanted = 0
+        self._waiter: asyncio.Future[None] | None = None
+
+    def add(self, data: bytes | memoryview, ack_size: int) -> None:
+        """Append what arrived; `ack_size` is what it took from the window."""
+        self.extend((data,), len(data), ack_size)
+
+    def extend(self, pieces: Iterable[bytes | memoryview], size: int, ack_size: int) -> None:
+        """Append pieces of `size` bytes together."""
+        self._pieces.extend(pieces)
+        self._size += size
+        self._owed += ack_size
+        if self._waiter is None:
+            return
+        if self._size >= self._wanted:
+            self._wake()
+        elif self._owed >= CREDIT:
+            self._settle()  # a message larger than the window would never be whole
+
+    def eof(self) -> None:
+        """Note that nothing more will arrive."""
+        self._has_ended = True
+        self._wake()
+
+    async def read(self, size: int) -> bytes:
+        """Return so many bytes once they are here, none at the end."""
+        await self.wait(size)
+        return self.take(size) if self._size else b""
+
+    async def wait(self, size: int) -> None:
+        """Wait until so many bytes are here, or none and the end.
+
+        Raises:
+            h2.exceptions.ProtocolError: The end came within them.
+        """
+        while self._size < size and not self._has_ended:
+            self._settle()
+            self._wanted, self._waiter = size, asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        if 0 < self._size < size:
+            raise ProtocolError(f"the stream ended {size - self._size} bytes early")
+        if self._owed >= CREDIT:
+            self._settle()
+
+    def unacked_size(self) -> int:
+        """Take over the window that is still to be given back."""
+        owed, self._owed = self._owed, 0
+        return owed
+
+    def peek(self) -> bytes:
+        """Look at the first bytes that are here, a few that lie together."""
+        return bytes(self._pieces[0][:PEEKED]) if self._pieces else b""
+
+    def take(self, size: int) -> bytes:
+        """Return bytes that are here."""
+        self._size -= size
+        taken: list[bytes | memoryview] = []
+        while size > 0:
+            piece = self._pieces.popleft()
+            if len(piece) > size:
+                rest = memoryview(piece)
+                self._pieces.appendleft(rest[size:])
+                piece = rest[:size]
+            taken.append(piece)
+            size -= len(piece)
+        return b"".join(taken)
+
+    def _settle(self) -> None:
+        if self._owed:
+            self._ack(self.unacked_size())
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Reception:
+    """Tells plain DATA frames from all others.
+
+    `streams` are those that somebody reads. `deliver` is told a stream's id and bytes for it, `pass_on` whole frames.
+    """
+
+    def __init__(
+        self,
+        http2: H2Connection,
+        streams: Callable[[], Mapping[int, _GrpclibStream]],
+        deliver: Callable[[int, list[memoryview], int], None],
+        pass_on: Callable[[bytes], None],
+    ) -> None:
+        self._http2 = http2
+        self._streams = streams
+        self._deliver = deliver
+        self._pass_on = pass_on
+        self._begun = b""  # of a frame, or of a frame's header
+        self._stream_id = 0  # whose DATA frame is being received
+        self._left = 0  # bytes of it still to come
+
+    def receive(self, data: bytes) -> None:
+        """Take what came in."""
+        if self._begun:
+            data, self._begun = self._begun + data, b""
+        size, at = len(data), 0
+        if self._left:
+            at = min(self._left, size)
+            self._left -= at
+            self._deliver(self._stream_id, [memoryview(data)[:at]], at)
+        others = at  # where frames begin that are h2's
+        while size - at >= HEADER:
+            if data[at + 3 : at + 5] == _PLAIN_DATA:
+                if others < at:
+                    self._pass_on(data[others:at])
+                    others = at
+                if taken := self._take_run(data, at):
+                    others = at = at + taken
+                    continue
+            end = at + HEADER + int.from_bytes(data[at : at + 3], "big")
+            if end > size:
+                break
+            at = end
+        if others < at:
+            self._pass_on(data[others:at])
+        if at < size:
+            self._keep(data[at:])
+
+    def _take_run(self, data: bytes, at: int) -> int:
+        """Take the DATA frames that follow each other on one stream; return how many bytes they are with headers."""
+        start, size, like_it = at, len(data), data[at + 3 : at + HEADER]
+        stream_id = int.from_bytes(like_it[2:], "big")
+        frame_limit, room = self._http2.max_inbound_frame_size, self._room(stream_id)
+        view, pieces, total = memoryview(data), [], 0
+        while size - at >= HEADER and data[at + 3 : at + HEADER] == like_it:
+            length = int.from_bytes(data[at : at + 3], "big")
+            if length > frame_limit or total + length > room:
+                break
+            total += length
+            begin = at + HEADER
+            at = begin + length
+            pieces.append(view[begin:at])
+        if pieces:
+            self._stream_id, self._left = stream_id, max(0, at - size)
+            self._debit(stream_id, total)
+            self._deliver(stream_id, pieces, total - self._left)
+        return min(at, size) - start
+
+    def _room(self, stream_id: int) -> int:
+        """Say how many bytes may come on a stream; none if anything is odd about it, for h2 knows what to say then."""
+        http2 = self._http2
+        stream = http2.streams.get(stream_id)
+        if (
+            stream is None
+            or stream_id not in self._streams()
+            or stream.state_machine.state not in _RECEIVING
+            or stream._expected_content_length is not None  # noqa: SLF001
+            or http2.state_machine.state is not ConnectionState.CLIENT_OPEN
+            or http2.incoming_buffer._headers_buffer  # noqa: SLF001  # in the midst of headers
+        ):
+            return -1
+        return min(
+            http2._inbound_flow_control_window_manager.current_window_size,  # noqa: SLF001
+            stream._inbound_window_manager.current_window_size,  # noqa: SLF001
+        )
+
+    def _debit(self, stream_id: int, size: int) -> None:
+        self._http2._inbound_flow_control_window_manager.window_consumed(size)  # noqa: SLF001
+        self._http2.streams[stream_id]._inbound_window_manager.window_consumed(size)  # noqa: SLF001
+
+    def _keep(self, begun: bytes) -> None:
+        """Keep the beginning of a frame; one too large to come from HTTP/2 is found out at once."""
+        if len(begun) >= 3 and int.from_bytes(begun[:3], "big") > self._http2.max_inbound_frame_size:
+            self._pass_on(begun)
+        else:
+            self._begun = begun
