@@ -13,6 +13,7 @@ from containerd_py._flows.connecting import open_services, resolve_namespace
 from containerd_py._flows.parallel import unwrapped
 from containerd_py._transport.address import resolve_address
 from containerd_py.client import Client
+from containerd_py.cni.settings import NetworkSettings
 from containerd_py.errors import ClientClosedError
 from containerd_py.services.bundle import Services
 
@@ -26,9 +27,12 @@ class ClientPool:
         client = await pool.get("default")
     """
 
-    def __init__(self, *, data_root: str | os.PathLike[str] | None = None) -> None:
-        """Connect to nothing yet; `data_root` is that of `connect`, for all clients."""
+    def __init__(
+        self, *, data_root: str | os.PathLike[str] | None = None, networks: NetworkSettings | None = None
+    ) -> None:
+        """Connect to nothing yet; `data_root` and `networks` are those of `connect`, for all clients."""
         self._data_root = data_root
+        self._networks = networks
         self._group: TaskGroup | None = None
         self._members: dict[str, _Member] = {}
 
@@ -49,7 +53,7 @@ class ClientPool:
         place, name = resolve_address(address), resolve_namespace(namespace)
         member = self._members.get(place)
         if member is None:
-            member = self._members[place] = _Member(place, self._data_root)
+            member = self._members[place] = _Member(place, self._data_root, self._networks)
             group.start_soon(self._hold, member)
         services = await member.services()
         return Client(services.in_scope(namespace=name))
@@ -86,9 +90,12 @@ class ClientPool:
 class _Member:
     """A connection, held in a task of its own: scopes are left where they were entered."""
 
-    def __init__(self, address: str, data_root: str | os.PathLike[str] | None) -> None:
+    def __init__(
+        self, address: str, data_root: str | os.PathLike[str] | None, networks: NetworkSettings | None
+    ) -> None:
         self.address = address
         self._data_root = data_root
+        self._networks = networks
         self._services: Services | None = None
         self._failure: Exception | None = None
         self._settled = anyio.Event()
@@ -105,7 +112,7 @@ class _Member:
 
     async def _hold(self) -> None:
         try:
-            async with open_services(self.address, data_root=self._data_root) as services:
+            async with open_services(self.address, data_root=self._data_root, networks=self._networks) as services:
                 self._services = services
                 self._settled.set()
                 await self._released.wait()

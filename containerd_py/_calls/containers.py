@@ -13,7 +13,7 @@ from containerd_py._flows.create_container import ContainerOptions, Env, create_
 from containerd_py._flows.ensure_image import Policy, ensure_image
 from containerd_py._flows.fifo_care import cleanup_fifos
 from containerd_py._flows.name_store import holder_of_name
-from containerd_py._flows.plan_networks import NetworkChoice
+from containerd_py._flows.plan_networks import NetworkChoice, NetworkOptions
 from containerd_py._flows.restore_container import restore_container
 from containerd_py._flows.results import CompletedProcess, Input
 from containerd_py._flows.run_task import open_run, run
@@ -76,6 +76,7 @@ class ContainerCalls(Calls):
         extra_hosts: Mapping[str, str] | None = None,
         ip: str | Sequence[str] | None = None,
         mac: str | None = None,
+        plugin_arguments: Mapping[str, object] | None = None,
     ) -> Container:
         """Create a container of an image on a fresh snapshot; snapshot, spec and record are undone together on failure.
 
@@ -98,6 +99,7 @@ class ContainerCalls(Calls):
         `ports` publishes ports: "8080:80", "127.0.0.1:8080:80/tcp", "5000-5009:5000-5009/udp"; without a host port one
         is chosen. `hostname`, `dns`, `dns_search`, `dns_options` and `extra_hosts` (name to address, "host-gateway"
         being the host's) fill its hosts, hostname and resolv.conf; `ip` and `mac` are its addresses on the network.
+        `plugin_arguments` are more of what CNI calls capability arguments, by name, such as {"bandwidth": {…}}.
         `container.networks()` tells what came of it. The container is attached until it is deleted.
 
         `namespaces` says, by kind ("pid", "ipc", …), where the process lives: "host", "container:ID" of one that runs,
@@ -156,6 +158,7 @@ class ContainerCalls(Calls):
             extra_hosts=extra_hosts,
             ip=ip,
             mac=mac,
+            plugin_arguments=plugin_arguments,
         )
         return created.container
 
@@ -187,11 +190,13 @@ class ContainerCalls(Calls):
         rw: bool = True,
         spec_options: Sequence[SpecOption] = (),
         labels: Mapping[str, str] = NO_LABELS,
+        **networking: Unpack[NetworkOptions],
     ) -> Container:
         """Create a container as a checkpoint tells it: its spec, runtime and image and, with `rw`, its files.
 
         `container.create_task(checkpoint=…)` of the same checkpoint then brings its processes back; a task without it
-        begins from the start. `spec_options` are laid over the spec, such as mounts that are elsewhere here. A spec can
+        begins from the start. It is on none of the networks it was on; `network` and what belongs to it are those of
+        `create_container`. `spec_options` are laid over the spec, such as mounts that are elsewhere here. A spec can
         name programs to run on the host as root: restore only what you trust.
 
         Raises:
@@ -199,7 +204,9 @@ class ContainerCalls(Calls):
             AlreadyExistsError: The ID is taken.
             InvalidArgumentError: The image is no checkpoint of a container.
         """
-        return await restore_container(self._services, id, checkpoint, rw=rw, spec_options=spec_options, labels=labels)
+        return await restore_container(
+            self._services, id, checkpoint, rw=rw, spec_options=spec_options, labels=labels, **networking
+        )
 
     async def cleanup_state_directories(self) -> list[str]:
         """Remove directories that programs which were killed have left for containers, and return those's IDs.

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from containerd_py._calls.calls import Calls
 from containerd_py._flows.create_network import create_network
 from containerd_py._flows.default_network import find_network
+from containerd_py._flows.delete_network import delete_network
 from containerd_py._flows.prune_networks import list_networks, prune_networks
 from containerd_py._flows.reclaim_networks import ReclaimReport, reclaim_networks
 from containerd_py.cni.making import Driver, NetworkWish
@@ -75,6 +76,15 @@ class Networks(Calls):
     async def list(self) -> list[Network]:
         """Return all networks that this namespace sees."""
         return [Network(self._services, network.config.name) for network in await list_networks(self._services)]
+
+    async def delete(self, name: str) -> None:
+        """Delete a network, with its bridge and what its plugins keep for it.
+
+        Raises:
+            FailedPreconditionError: Containers are attached to it.
+            NotFoundError: There is none.
+        """
+        await delete_network(self._services, name)
 
     async def prune(self) -> Sequence[str]:
         """Delete networks made here or by nerdctl that no container is attached to, the default one apart.

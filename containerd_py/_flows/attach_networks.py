@@ -63,13 +63,13 @@ async def write_name_files(state: NetworkState, wish: ResolverWish, places: Plac
 
 
 async def renew_networks(folder: str, hosts: str) -> None:
-    """Attach a container again whose namespace has gone, as after a reboot of the host; do nothing where it has not.
+    """Attach a container again that is attached no more: after a reboot of the host, or since nerdctl stopped it.
 
     Raises:
         CNIError: A plugin refused or failed.
     """
     state = await to_thread.run_sync(read_network_state, folder)
-    if state is None or not state.networks or await to_thread.run_sync(is_netns, state.netns):
+    if state is None or not state.networks or await to_thread.run_sync(_is_attached, state):
         return
     await take_turn(state.settings, partial(_renew, state, Places(folder=folder, hosts=hosts)))
 
@@ -109,31 +109,46 @@ def _attach(
 
 
 def _renew(state: NetworkState, places: Places, stop: Stop) -> None:
-    chain = state.settings.chain
-    for network in state.networks:
-        # What the namespace had is gone with it; addresses and rules may not be.
-        chain.delete(network.config, network.attachment, network.result)
-    _make_netns(state.netns)
-    state = _join(state, chain, stop)
+    remove_netns(state.netns)  # no task is in it; and what is left in it would be in the way
+    _raise_first(_delete(state))
+    make_netns(state.netns)
+    state = _join(state, state.settings.chain, stop)
     enter_hosts(places.hosts, _own_id(places), state.hosts, _results(state))
     state.write(places.folder)
 
 
+def _is_attached(state: NetworkState) -> bool:
+    cache = state.settings.chain.cache
+    known = (cache.result(network.config.name, network.attachment) for network in state.networks)
+    return is_netns(state.netns) and all(result is not None for result in known)
+
+
 def _detach(state: NetworkState, places: Places) -> None:
+    if _delete(state):
+        # The bridge plugin fails for good once its rules were flushed, but not where there is no namespace any more.
+        remove_netns(state.netns)
+        _raise_first(_delete(state))
+    remove_netns(state.netns)
+    for folder in (state.netns.parent, state.netns.parent.parent, state.settings.netns_dir):
+        remove_if_empty(folder)
+    _forget(places)
+
+
+def _delete(state: NetworkState) -> list[CNIError]:
     failures: list[CNIError] = []
     for network in reversed(state.networks):
         try:
             state.settings.chain.delete(network.config, network.attachment, network.result)
         except CNIError as error:
             failures.append(error)
+    return failures
+
+
+def _raise_first(failures: list[CNIError]) -> None:
+    for other in failures[1:]:
+        failures[0].add_note(f"and: {other}")
     if failures:
-        for other in failures[1:]:
-            failures[0].add_note(f"and: {other}")
         raise failures[0]
-    remove_netns(state.netns)
-    for folder in (state.netns.parent, state.netns.parent.parent, state.settings.netns_dir):
-        remove_if_empty(folder)
-    _forget(places)
 
 
 def _forget(places: Places) -> None:

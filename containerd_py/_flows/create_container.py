@@ -152,6 +152,10 @@ async def create_container(
     chosen_runtime = await _runtime(services, runtime)
     if user_namespace is not None:
         chosen_runtime = runtime_for(chosen_runtime, user_namespace.checked())
+    if networking.get("network") is not None and "network" in (namespaces or {}):
+        raise InvalidArgumentError(
+            "network and namespaces['network'] say both where the container's network is: drop one"
+        )
     plan = await plan_networks(services, container_id, name, networking)
     looked_up = await host_options(services, namespaces=namespaces, devices=devices, cdi_devices=cdi_devices, init=init)
     restarting = await restart_labels(services, restart)

@@ -27,7 +27,8 @@ from containerd_py.cni.subnets import ranges_of
 from containerd_py.errors import InvalidArgumentError
 from containerd_py.network import Network
 from containerd_py.oci.namespace_options import with_hostname, with_linux_namespace, with_sysctl
-from containerd_py.oci.runtime_spec import Mount
+from containerd_py.oci.runtime_spec import Mount, Spec
+from containerd_py.oci.spec_editing import spec_option
 from containerd_py.oci.spec_options import (
     SpecOption,
     with_host_hosts_file,
@@ -56,6 +57,7 @@ class NetworkOptions(TypedDict, total=False):
     extra_hosts: Mapping[str, str] | None
     ip: str | Sequence[str] | None
     mac: str | None
+    plugin_arguments: Mapping[str, object] | None
 
 
 @attrs.frozen(kw_only=True)
@@ -107,9 +109,9 @@ async def plan_networks(
     resolver = resolver_wish(options.get("dns", ()), options.get("dns_search", ()), options.get("dns_options", ()))
     entry = _hosts_entry(container_id, name, options)
     if chosen in (["host"], ["none"]) or _container_of(chosen) is not None:
-        if requests or options.get("ip") or options.get("mac"):
+        if requests or any(options.get(key) for key in ("ip", "mac", "plugin_arguments")):
             raise InvalidArgumentError(
-                f"network {chosen[0]!r} has no ports, ip and mac of the container's own: drop them"
+                f"network {chosen[0]!r} has no ports, ip, mac or plugin_arguments of the container's own: drop them"
             )
         if (other := _container_of(chosen)) is not None:
             return await _shared(services, other, options)
@@ -215,7 +217,13 @@ def _join(
         own = [ip for ip in wanted if any(ip in subnet for subnet, _ in ranges) or not ranges]
         wanted = [ip for ip in wanted if ip not in own]
         arguments = {"IgnoreUnknown": "1"}
-        capabilities: dict[str, object] = {}
+        capabilities = dict(options.get("plugin_arguments") or {})
+        if options.get("dns") or options.get("dns_search") or options.get("dns_options"):
+            capabilities["dns"] = {
+                "servers": list(options.get("dns", ())),
+                "searches": list(options.get("dns_search", ())),
+                "options": list(options.get("dns_options", ())),
+            }
         if first := next((ip for ip in own if ip.version == 4), None):
             arguments["IP"] = str(first)
         if own:
@@ -265,6 +273,21 @@ def _mac(text: str | None) -> str | None:
     if not _MAC_RE.fullmatch(text.lower()):
         raise InvalidArgumentError(f"mac: {text[:64]!a} is no address such as 02:42:ac:11:00:02")
     return text.lower()
+
+
+def with_own_network() -> SpecOption:
+    """Take a spec out of the networks its container was on: their namespace and files are another container's."""
+
+    def edit(spec: Spec) -> None:
+        namespaces = spec.get("linux", {}).get("namespaces", [])
+        if not any(namespace["type"] == "network" and "path" in namespace for namespace in namespaces):
+            return
+        for namespace in namespaces:
+            if namespace["type"] == "network":
+                namespace.pop("path", None)
+        spec["mounts"] = [mount for mount in spec.get("mounts", []) if mount["destination"] not in _NAME_FILES]
+
+    return spec_option(edit)
 
 
 def _file_mounts(places: Places) -> list[Mount]:

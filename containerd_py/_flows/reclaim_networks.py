@@ -32,10 +32,14 @@ class ReclaimReport:
 async def reclaim_networks(services: Services) -> ReclaimReport:
     """Take down what is left of containers that are gone."""
     settings = network_settings(services.connection)
-    reclaimed = set(await remove_leftover_directories(services))
+    failures = []
+    reclaimed = set()
+    try:
+        reclaimed |= set(await remove_leftover_directories(services))
+    except CNIError as error:
+        failures.append(str(error))
     store = await to_thread.run_sync(data_store, services.connection)
     folder = settings.netns_dir / Path(store).name / services.namespace
-    failures = []
     for container_id in await to_thread.run_sync(_namespaces, folder):
         if await to_thread.run_sync(Path(store, "containers", services.namespace, container_id).exists):
             continue  # its directory knows better; while it is being made, it is there before the namespace

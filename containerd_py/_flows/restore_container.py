@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final
+from contextlib import nullcontext
+from typing import Final, Unpack
 
 import attrs
 
@@ -18,8 +19,10 @@ from containerd_py._flows.nerdctl_labels import (
     with_nerdctl_annotations,
     without_nerdctl_annotations,
 )
+from containerd_py._flows.plan_networks import NetworkOptions, plan_networks, with_own_network
 from containerd_py._flows.prepare_snapshot import prepare_snapshot
 from containerd_py._flows.specs import spec_of, spec_to_value
+from containerd_py._flows.state_directory import holding_state_directory
 from containerd_py._flows.undoing import Undo, settled, undoing
 from containerd_py._transport.scope import check_identifier
 from containerd_py.container import Container
@@ -64,6 +67,7 @@ async def restore_container(
     rw: bool = True,
     spec_options: Sequence[SpecOption] = (),
     labels: Mapping[str, str] = NO_LABELS,
+    **networking: Unpack[NetworkOptions],
 ) -> Container:
     """Create a container as a checkpoint tells it; see `Client.restore_container`."""
     container_id = check_identifier(id, "container ID")
@@ -76,12 +80,19 @@ async def restore_container(
     config = await image.config()
     stop_signal = {STOP_SIGNAL: config.stop_signal or "SIGTERM"}
     chosen_labels = {**container_labels(config).labels, **stop_signal, **labels}
-    chosen_labels |= nerdctl_labels(
-        namespace=services.namespace, platform=config.platform, networks=_networks(found.spec), state=None, name=None
-    )
-    options = [without_nerdctl_annotations(), *spec_options, with_nerdctl_annotations(chosen_labels)]
-    spec = compose(*options)(_in_own_cgroup(found.spec, services.namespace, container_id))
-    async with undoing(services.connection) as undo:
+    plan = await plan_networks(services, container_id, None, networking)
+    own = with_own_network()(found.spec)
+    networks = plan.names if networking else _networks(own)
+    async with (
+        holding_state_directory(services, container_id) if plan.state is not None else nullcontext() as state,
+        undoing(services.connection) as undo,
+    ):
+        chosen_labels |= nerdctl_labels(
+            namespace=services.namespace, platform=config.platform, networks=networks, state=state, name=None
+        )
+        connected = plan.spec_options(state) if networking else []
+        options = [without_nerdctl_annotations(), *connected, *spec_options, with_nerdctl_annotations(chosen_labels)]
+        spec = compose(*options)(_in_own_cgroup(own, services.namespace, container_id))
         async with hold_lease(services) as leased:
             mounts = await _prepare(leased, undo, snapshotter, container_id, chain_id)
             if rw and found.rw is not None:
@@ -96,6 +107,8 @@ async def restore_container(
                 snapshotter=snapshotter,
                 snapshot_key=container_id,
             )
+            if state is not None:
+                await plan.carry_out(state)
             with undo.making(f"deleting container {container_id}", lambda: services.containers.delete(container_id)):
                 await settled(lambda: leased.containers.create(record))
         undo.keep()

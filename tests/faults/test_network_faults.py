@@ -116,12 +116,15 @@ async def test_what_cannot_be_detached_stays_known(patient: Client, busybox: Ima
 @pytest.mark.lines("2.1")
 async def test_deleting_where_state_was_lost(networked: Client, busybox: Image, network_host: NetworkHost):
     """A namespace, a result, or both, that went behind our back do not keep a container from being deleted."""
-    for lost in (["netns"], ["results"], ["netns", "results"]):
+    for lost in (["netns"], ["results"], ["netns", "results"], ["rules"]):
         container = await networked.create_container(image=busybox, network="bridge", ports=PORTS)
         (network,) = await container.networks()
         if "results" in lost:
             for path in (network_host.folder / "results").iterdir():
                 path.unlink()
+        if "rules" in lost:  # as by a firewall that is set up anew
+            network_host.run("iptables", "-t", "nat", "-F")
+            network_host.run("iptables", "-t", "nat", "-X")
         if "netns" in lost:
             network_host.run("umount", network.netns)
         await container.delete()

@@ -10,11 +10,13 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+import attrs
 import pytest
 from anyio import to_thread
 
 from containerd_py import (
     AlreadyExistsError,
+    Cleanup,
     Client,
     CNIError,
     Container,
@@ -238,6 +240,7 @@ async def test_options_that_do_not_go_together(networked: Client, busybox: Image
         ({"network": "host", "ports": ["80"]}, InvalidArgumentError, "ports"),
         ({"network": ["host", "bridge"]}, InvalidArgumentError, "joined"),
         ({"network": ["bridge", "bridge"]}, InvalidArgumentError, "once"),
+        ({"network": "bridge", "namespaces": {"network": "host"}}, InvalidArgumentError, "namespaces"),
         ({"network": "missing"}, NotFoundError, "missing"),
         ({"network": "container:missing"}, NotFoundError, "missing"),
         ({"network": "bridge", "ports": ["0:80"]}, InvalidArgumentError, "port"),
@@ -372,3 +375,100 @@ async def test_many_at_once(networked: Client, busybox: Image, network_host: Net
     async with anyio.create_task_group() as group:
         for container in containers:
             group.start_soon(container.delete)
+
+
+NOTING = """#!/bin/sh
+config=$(cat)
+case "$CNI_COMMAND" in
+VERSION) echo '{"cniVersion":"1.1.0","supportedVersions":["1.0.0","1.1.0"]}' ;;
+ADD) echo "$config" >FOLDER/told; echo '{"cniVersion":"1.1.0","ips":[{"address":"10.9.6.2/24"}]}' ;;
+GC) echo "$config" >FOLDER/collected ;;
+esac
+"""
+
+
+@pytest.mark.lines("2.1")
+async def test_plugins_of_1_1_are_told_and_collect(networked: Client, busybox: Image, network_host: NetworkHost):
+    """What plugins ask for by capability they get; those that know GC hear what is still attached."""
+    network_host.script("notes", NOTING.replace("FOLDER", str(network_host.folder)))
+    wants = {"bandwidth": True, "dns": True, "ips": True, "mac": True}
+    document = {"cniVersion": "1.1.0", "name": "noted", "plugins": [{"type": "notes", "capabilities": wants}]}
+    network_host.settings.conf_dir.mkdir()
+    (network_host.settings.conf_dir / "noted.conflist").write_text(json.dumps(document))
+    limits = {"ingressRate": 1000, "ingressBurst": 2000}
+    options = {
+        "ip": "10.9.6.9",
+        "mac": "02:42:ac:11:00:02",
+        "dns": ["10.0.0.1"],
+        "plugin_arguments": {"bandwidth": limits},
+    }
+    async with deleting(await networked.create_container("c", image=busybox, network="noted", **options)):
+        told = json.loads((network_host.folder / "told").read_text())
+        assert told["runtimeConfig"] == {
+            "bandwidth": limits,
+            "dns": {"servers": ["10.0.0.1"], "searches": [], "options": []},
+            "ips": ["10.9.6.9/32"],
+            "mac": "02:42:ac:11:00:02",
+        }
+        assert (await networked.networks.reclaim()).failures == ()
+        collected = json.loads((network_host.folder / "collected").read_text())
+        attachments = [{"containerID": f"{networked.namespace}-c", "ifname": "eth0"}]
+        assert collected["cni.dev/valid-attachments"] == attachments
+
+
+@pytest.mark.lines("2.1")
+async def test_a_container_that_nerdctl_stopped_is_attached_again(
+    networked: Client, busybox: Image, network_host: NetworkHost
+):
+    """Where another program has detached a container, as nerdctl's stop does, its next task is attached again."""
+    async with deleting(
+        await networked.create_container("c", image=busybox, args=SERVE, network="bridge")
+    ) as container:
+        (network,) = await container.networks()
+        (cached,) = network_host.settings.chain.cache.attachments()
+        gone = attrs.evolve(cached.attachment, netns=Path("/nowhere"))
+        await to_thread.run_sync(network_host.settings.chain.delete, cached.network, gone)
+        taken = networked.open_run(busybox, SLEEP, network="bridge", ip=str(network.addresses[0]))
+        async with taken, deleting(await container.create_task()) as task:
+            await task.start()
+            await serving(task)
+            (again,) = await container.networks()
+            assert again.addresses != network.addresses
+            address = str(again.addresses[0])
+            assert await to_thread.run_sync(talk, network_host.netns, address, 80) == b"c\n"
+
+
+@pytest.mark.lines("2.1")
+async def test_a_restored_container_is_on_a_network_of_its_own(
+    networked: Client, busybox: Image, network_host: NetworkHost
+):
+    """A checkpoint's container comes back on the network it is given, with its processes, beside the first one."""
+    count = ["/bin/sh", "-c", "while :; do sleep 0.1; done"]
+    async with deleting(
+        await networked.create_container("first", image=busybox, args=count, network="bridge")
+    ) as first:
+        async with deleting(await first.create_task()) as task:
+            await task.start()
+            saved = await first.checkpoint("example.org/saved:1")
+        async with deleting(await networked.restore_container("alone", saved)) as alone:
+            assert await alone.networks() == []
+            assert json.loads((await alone.labels())["nerdctl/networks"]) == ["none"]
+        async with (
+            deleting(saved),
+            deleting(await networked.restore_container("other", saved, network="bridge")) as other,
+            deleting(await other.create_task(checkpoint=saved)) as task,
+        ):
+            await task.start()
+            (one,), (two,) = await first.networks(), await other.networks()
+            assert one.addresses != two.addresses
+            assert f"inet {two.addresses[0]}/24" in await said(task, "/bin/ip", "-o", "address")
+
+
+@pytest.mark.lines("2.1")
+async def test_cleanup_takes_networks_after_containers(networked: Client, busybox: Image, network_host: NetworkHost):
+    """A Cleanup undoes containers before the networks they are on, in whatever order they were added."""
+    async with Cleanup() as cleanup:
+        network = cleanup.add(await networked.networks.create("brief"))
+        cleanup.add(await networked.create_container(image=busybox, network=network))
+        cleanup.add(await networked.networks.create("briefer"))
+    assert await networked.networks.list() == []
