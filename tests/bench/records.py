@@ -157,26 +157,28 @@ async def containers(bench: Bench) -> list[Comparison]:
 
 async def many(bench: Bench) -> Facts:
     """List 10,000 images, snapshots and blobs, and tell how long the event loop was kept from everybody else."""
-    client = bench.client.in_namespace("bench-many")
-    snapshots = client.snapshotter("native")
     target = Descriptor(media_type="application/vnd.oci.image.manifest.v1+json", digest=DIGEST, size=1000)
+    async with bench.client.in_namespace("bench-many").hold_lease() as client:
+        snapshots = client.snapshotter("native")
 
-    async def make(number: int) -> None:
-        await client.images.create(ImageRecord(name=f"registry.example/{number}", target=target, labels=LABELS))
-        await snapshots.prepare(f"bench-{number}", labels=LABELS)
-        async with client.content.open_writer(f"bench-{number}") as writer:
-            await writer.write(b"%d" % number)
-            await writer.commit(labels=LABELS)
+        async def make(number: int) -> None:
+            await client.images.create(ImageRecord(name=f"registry.example/{number}", target=target, labels=LABELS))
+            await snapshots.prepare(f"bench-{number}", labels=LABELS)
+            async with client.content.open_writer(f"bench-{number}") as writer:
+                await writer.write(b"%d" % number)
+                await writer.commit(labels=LABELS)
 
-    async with client.hold_lease():
-        await for_each(range(MANY), make, limit=50)
+        async def unmake(number: int) -> None:
+            await client.images.delete(f"registry.example/{number}")
+            await snapshots.remove(f"bench-{number}")
+
+        await for_each(range(MANY), make, limit=20)
         lines = [
             await _with_lag("images", client.images.list, bench.runs),
             await _with_lag("snapshots", snapshots.list, bench.runs),
             await _with_lag("blobs", client.content.list, bench.runs),
         ]
-        await for_each(range(MANY), lambda number: client.images.delete(f"registry.example/{number}"), limit=50)
-        await for_each(range(MANY), lambda number: snapshots.remove(f"bench-{number}"), limit=50)
+        await for_each(range(MANY), unmake, limit=20)
         for info in await client.content.list():
             await client.content.delete(info.digest)
     return Facts(f"lists of {MANY:,}, as typed records", lines)
@@ -253,7 +255,7 @@ async def _with_lag(what: str, job: Callable[[], Awaitable[list[Any]]], runs: in
         assert len(found) >= MANY
         longest.append(max(lags))
     seconds, lag = statistics.median(elapsed), statistics.median(longest)
-    return f"{what:10} {seconds:.3f} s, loop kept for {lag * 1000:.1f} ms at most"
+    return f"{what:10} {seconds:.3f} s, {lag * 1000:.1f} ms of CPU time at most without a turn for others"
 
 
 @asynccontextmanager
@@ -262,9 +264,9 @@ async def _lag() -> AsyncIterator[list[float]]:
 
     async def watch() -> None:
         while True:
-            began = time.perf_counter()
+            began = time.thread_time()  # CPU time: what others on the machine do is not the loop's fault
             await anyio.sleep(0)
-            lags.append(time.perf_counter() - began)
+            lags.append(time.thread_time() - began)
 
     async with anyio.create_task_group() as group:
         group.start_soon(watch)
