@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal as signals
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
-import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream
 
 from containerd_py._flows.criu_errors import raise_explained
 from containerd_py._flows.exits import ExitWatch, wait_for_exit, watch_exit
+from containerd_py._flows.killed import KILL_BOUND, dies, sends
 from containerd_py._flows.undoing import settled
 from containerd_py.cio.config import NULL_IO, IOConfig
 from containerd_py.errors import (
@@ -25,7 +26,6 @@ from containerd_py.services.bundle import Services
 from containerd_py.services.tasks import ExitStatus, ProcessStatus, TaskState
 
 _ALIVE: Final = frozenset({TaskState.RUNNING, TaskState.PAUSED, TaskState.PAUSING})
-KILL_BOUND: Final = 10.0  # seconds a process may take to die of SIGKILL
 
 
 class Process:
@@ -162,18 +162,19 @@ class Process:
         if self._watch is not None and self._watch.has_ended:
             return
         try:
-            await self.kill(signals.SIGKILL, all=not self._exec_id)
+            kill = partial(self.kill, signals.SIGKILL, all=not self._exec_id)
+            await sends(self._services, self._container_id, kill)
         except NotFoundError:  # it has ended by itself, or never was: the wait tells
             with suppress(NotFoundError):
                 if (await self.status()).state is TaskState.CREATED:
                     return  # waits for its restore from a checkpoint, which nobody started or which failed
         except FailedPreconditionError:
             return  # created and never started: deleting is enough
-        with anyio.move_on_after(KILL_BOUND):
-            with suppress(TaskLostError):
-                await self.wait()
-            return
-        raise StopTimeoutError(f"{self!r} survived SIGKILL for {KILL_BOUND:g} s: it hangs in the kernel")
+        has_ended = True
+        with suppress(TaskLostError):
+            has_ended = await dies(self._services, self._container_id, self.wait)
+        if not has_ended:
+            raise StopTimeoutError(f"{self!r} survived SIGKILL for {KILL_BOUND:g} s: it hangs in the kernel")
 
     async def attach(self) -> None:
         """Bind lent I/O of a process that runs already, so that closing its input reaches the process."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import signal as signals
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import anyio
 
+from containerd_py._flows.killed import KILL_BOUND, dies, sends
 from containerd_py._flows.restarts import halt_restarts
 from containerd_py.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, StopTimeoutError
 from containerd_py.labels import STOP_SIGNAL
 from containerd_py.oci.signals import parse_signal
-from containerd_py.process import KILL_BOUND, Process
+from containerd_py.process import Process
 from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainerRecord
 from containerd_py.services.tasks import ExitStatus, TaskState
@@ -33,7 +35,7 @@ async def stop(
         if status.state in {TaskState.PAUSED, TaskState.PAUSING}:
             with suppress(NotFoundError, FailedPreconditionError):
                 await services.tasks.resume(task.id)
-        await _end(task, _stop_signal(record) if signal is None else signal, grace)
+        await _end(services, task, _stop_signal(record) if signal is None else signal, grace)
     return await task.delete(force=status.state is TaskState.CREATED)
 
 
@@ -46,13 +48,14 @@ def _stop_signal(record: ContainerRecord) -> int | str:
         return signals.SIGTERM
 
 
-async def _end(task: Process, signal: int | str, grace: float) -> None:
-    for number, bound in ((signal, grace), (signals.SIGKILL, KILL_BOUND)):
-        if bound == 0:
-            continue
+async def _end(services: Services, task: Process, signal: int | str, grace: float) -> None:
+    if grace > 0:
         with suppress(NotFoundError):  # it has ended by itself: the wait tells
-            await task.kill(number, all=number is signals.SIGKILL)
-        with anyio.move_on_after(bound):
+            await sends(services, task.id, partial(task.kill, signal))
+        with anyio.move_on_after(grace):
             await task.wait()
             return
-    raise StopTimeoutError(f"{task!r} survived SIGKILL for {KILL_BOUND:g} s: it hangs in the kernel")
+    with suppress(NotFoundError):
+        await sends(services, task.id, partial(task.kill, signals.SIGKILL, all=True))
+    if not await dies(services, task.id, task.wait):
+        raise StopTimeoutError(f"{task!r} survived SIGKILL for {KILL_BOUND:g} s: it hangs in the kernel")

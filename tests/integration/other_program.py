@@ -1,7 +1,12 @@
-"""Another program at work on the same daemon: creates or deletes a named container, and may be killed on the way.
+"""Another program at work on the same daemon: creates or deletes a named container, or lets one live; may be killed.
 
     python -m tests.integration.other_program ADDRESS NAMESPACE create IMAGE NAME [MODULE:FUNCTION:before|after]
     python -m tests.integration.other_program ADDRESS NAMESPACE delete ID "" [MODULE:FUNCTION:before|after]
+
+    python -m tests.integration.other_program ADDRESS NAMESPACE live IMAGE NAME ""
+    python -m tests.integration.other_program ADDRESS NAMESPACE stream IMAGE FIFOS [MODULE:FUNCTION:before|after]
+    python -m tests.integration.other_program ADDRESS NAMESPACE abandon IMAGE FIFOS ""
+    python -m tests.integration.other_program ADDRESS NAMESPACE wait ID "" ""
 
 Says "ready", waits for a line, and says "done ID" or "refused MESSAGE".
 """
@@ -17,10 +22,11 @@ from functools import reduce
 import anyio
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from containerd_py import connect
+from containerd_py import connect, json_file_log, open_fifos
 from containerd_py.errors import AlreadyExistsError
 
 SLEEP = ["/bin/sleep", "1000"]
+NUMBERS = 300_000  # as lines: more than a FIFO holds
 
 
 class OtherProgram:
@@ -42,6 +48,13 @@ class OtherProgram:
         except anyio.IncompleteRead:
             assert await self._process.wait() == -signal.SIGKILL
             return ""
+
+    async def kill_after(self, seconds: float) -> None:
+        """Let it begin its work, and kill it some time later."""
+        await self._process.stdin.send(b"\n")
+        await anyio.sleep(seconds)
+        self._process.kill()
+        await self._process.wait()
 
 
 @asynccontextmanager
@@ -71,6 +84,52 @@ def die_at(step: str) -> None:
     setattr(holder, name, deadly)
 
 
+async def live(client, image, name: str) -> str:
+    """Let a container with a name, a volume and a log begin and end."""
+    container = await client.create_container(image=image, args=SLEEP, name=name, volumes=["/own"])
+    task = await container.create_task(io=json_file_log())
+    await task.start()
+    await task.run_exec(["/bin/true"])
+    await task.stop(grace=0)
+    await container.delete()
+    return container.id
+
+
+async def stream(client, image, directory: str) -> str:
+    """Let a container with FIFOs in the directory begin, talk, run another process and be stopped."""
+    container = await client.create_container(image=image, args=["/bin/cat"])
+    async with open_fifos(directory=directory) as io, open_fifos(stdin=False, directory=directory) as other:
+        task = await container.create_task(io=io.config)
+        await task.start()
+        await task.stdin.send(b"said\n")
+        await task.stdout.receive()
+        async with task.open_exec(["/bin/echo", "said"], io=other.config) as process:
+            await process.wait()
+        await task.stop(grace=0)
+    await container.delete()
+    return container.id
+
+
+async def abandon(client, image, directory: str) -> str:
+    """Start a container that writes much, read a part of it, say how many bytes, and end without another step."""
+    arguments = ["/bin/sh", "-c", f"seq 1 {NUMBERS}; read line; echo $line; exit 4"]
+    container = await client.create_container("abandoned", image=image, args=arguments)
+    async with open_fifos(directory=directory) as io:
+        task = await container.create_task(io=io.config)
+        await task.start()
+        taken = 0
+        while taken < 100_000:
+            taken += len(await task.stdout.receive())
+        print("done", taken, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return ""
+
+
+async def wait(client, container_id: str) -> int:
+    """Wait for a task's end as somebody who did not start it."""
+    return (await (await (await client.load_container(container_id)).load_task()).wait()).code
+
+
 async def main() -> None:
     """Do what the command line says."""
     address, namespace, action, subject, name, step = sys.argv[1:]
@@ -83,6 +142,16 @@ async def main() -> None:
             if action == "create":
                 image = await client.load_image(subject)
                 done = (await client.create_container(image=image, args=SLEEP, name=name)).id
+            elif action == "live":
+                while True:
+                    done = await live(client, await client.load_image(subject), name)
+            elif action == "abandon":
+                done = await abandon(client, await client.load_image(subject), name)
+            elif action == "wait":
+                done = await wait(client, subject)
+            elif action == "stream":
+                while True:
+                    done = await stream(client, await client.load_image(subject), name)
             else:
                 await (await client.load_container(subject)).delete()
                 done = subject

@@ -1,0 +1,44 @@
+"""A program killed at any moment of its containers' lives leaves nothing that the next one cannot clear away."""
+
+import random
+from pathlib import Path
+
+import anyio
+import pytest
+
+from containerd_py import Cleanup, Client, Image
+from tests.integration.other_program import open_other_program
+
+KILLS = 50
+LONGEST = 1.2  # seconds: a life takes about half of it
+SETTLING = 0.5  # seconds for calls that were under way, which the daemon carries out all the same
+
+
+@pytest.mark.lines("2.1")
+@pytest.mark.timeout(900)
+async def test_killed_at_random(client: Client, busybox: Image, data_root: Path, note):
+    """After each kill the next program finds and removes all there is: tasks, containers, volumes, directories."""
+    found = 0
+    for number in range(KILLS):
+        async with open_other_program(client, "live", busybox.name, "web") as program:
+            await program.kill_after(random.uniform(0, LONGEST))  # no secret
+        await anyio.sleep(SETTLING)
+        async with Cleanup() as cleanup:
+            for container in await client.list_containers():
+                cleanup.add(container)
+                found += 1
+            for status in await client.tasks.list():
+                cleanup.add(await (await client.load_container(status.id)).load_task())
+        for lease in await client.leases.list():
+            await client.leases.delete(lease.id, synchronous=True)
+        for snapshot in await client.snapshotter("overlayfs").list():
+            if not snapshot.is_committed:
+                await client.snapshotter("overlayfs").remove(snapshot.name)
+        await client.cleanup_state_directories()
+        await client.volumes.prune()
+        assert await client.volumes.list() == [], number
+        assert not list(data_root.glob("*/containers/*/*")), number
+        await (await client.create_container(image=busybox, args=["/bin/true"], name="web")).delete()
+        assert not list(data_root.glob("*/names/*/*")), number
+    note(f"{KILLS} kills, {found} containers found afterwards")
+    assert 0 < found < KILLS
