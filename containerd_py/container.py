@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
@@ -12,7 +11,6 @@ import attrs
 from containerd_py._flows.checkpoint import Parts, checkpoint
 from containerd_py._flows.container_logs import LogLine, open_logs, window
 from containerd_py._flows.container_networks import ContainerNetwork, check_networks, container_networks
-from containerd_py._flows.copy_files import CopiedOut, Owner, copy_from_local, copy_in, copy_out, copy_to_local
 from containerd_py._flows.create_task import check_terminal, create_task
 from containerd_py._flows.delete_container import delete_container
 from containerd_py._flows.health import Health, Probe, health_check_of, probe, wait_healthy
@@ -21,8 +19,8 @@ from containerd_py._flows.restore_task import RestorePoint, restore_point
 from containerd_py._flows.specs import spec_of, spec_to_value
 from containerd_py._flows.undoing import settled
 from containerd_py._flows.update_resources import update_resources
-from containerd_py.archives.sources import ArchiveSource
 from containerd_py.cio.config import NULL_IO, IOConfig
+from containerd_py.container_files import ContainerFiles
 from containerd_py.errors import NotFoundError
 from containerd_py.image import Image
 from containerd_py.labels import check_labels
@@ -36,12 +34,11 @@ from containerd_py.types import Mount
 from containerd_py.typeurl import TypedValue
 
 
-class Container:
+class Container(ContainerFiles):
     """A container of the daemon. Made by `Client.create_container`, `load_container` and `list_containers`."""
 
     def __init__(self, services: Services, id: str) -> None:  # noqa: A002
-        self._services = services
-        self._id = id
+        super().__init__(services, id)
 
     @property
     def id(self) -> str:
@@ -292,71 +289,6 @@ class Container:
         """
         wanted = window(tail=tail, since=since, until=until, timestamps=timestamps)
         return open_logs(self._services, self._id, wanted, follow=follow)
-
-    def copy_out(
-        self, path: str, *, follow_link: bool = False, owner: Owner = None, sparse: bool = False
-    ) -> AbstractAsyncContextManager[CopiedOut]:
-        """Lend a tar archive of a file or directory in the container, running or not, to iterate over as bytes.
-
-        The first member has the path's last name; a path that ends with "/." stands for the directory's content. A link
-        is copied as such, with `follow_link` what it leads to. What is mounted in a running container is in it; /proc
-        and the like are left empty. `owner` replaces everybody's; `sparse` writes files with holes as GNU tar's sparse
-        files, which not every tar can read.
-
-        Raises:
-            NotFoundError: There is no such path, or no such container.
-            PermissionDeniedError: This user may not read it; root on the daemon's host may.
-            FailedPreconditionError: A file got shorter while it was read, or the daemon is on another machine.
-        """
-        return copy_out(self._services, self._id, path, follow_link=follow_link, owner=owner, sparse=sparse)
-
-    async def copy_in(self, path: str, source: ArchiveSource, *, owner: Owner = None) -> None:
-        """Unpack a tar archive into a directory of the container, running or not.
-
-        `source` is a file's path, or an asynchronous iterable of bytes, such as what `copy_out` lends. Files get the
-        owners the archive says, or `owner`, as the container numbers them. Each file is there once it is whole; what
-        was unpacked before a failure or a cancellation stays. A container that does not run must not be started
-        meanwhile.
-
-        Raises:
-            NotFoundError: There is no such directory, or no such container.
-            ArchiveError: The archive is damaged or hostile.
-            FailedPreconditionError: A file is in a directory's place or the other way round, or the place is read-only.
-            ResourceExhaustedError: The disk is full.
-        """
-        await copy_in(self._services, self._id, path, source, owner=owner)
-
-    async def copy_to_local(
-        self, path: str, destination: str | os.PathLike[str], *, follow_link: bool = False, owner: Owner = None
-    ) -> None:
-        """Copy a file or directory of the container to this machine, by the rules of `docker cp`.
-
-        Into `destination` if that is a directory, else as it; the directory above it must be there. A path that ends
-        with "/." stands for the directory's content. Modes, times, links and holes are kept. Files belong to this user
-        and gain nobody any rights; with "source" as the owner they keep theirs, and set-ID bits, capabilities and
-        devices with them.
-
-        Raises:
-            NotFoundError: There is no such path, or no directory to copy to.
-            FailedPreconditionError: A file is in a directory's place or the other way round.
-            PermissionDeniedError: This user may not read the one or write the other.
-        """
-        await copy_to_local(self._services, self._id, path, destination, follow_link=follow_link, owner=owner)
-
-    async def copy_from_local(
-        self, source: str | os.PathLike[str], path: str, *, follow_link: bool = False, owner: Owner = None
-    ) -> None:
-        """Copy a file or directory of this machine into the container, by the rules of `docker cp`.
-
-        As `copy_to_local`, the other way. Files belong to the container's root, to `owner`, or, with "source", to whom
-        they belong here.
-
-        Raises:
-            NotFoundError: There is no such file, or no directory to copy to.
-            FailedPreconditionError: A file is in a directory's place or the other way round, or the place is read-only.
-            PermissionDeniedError: This user may not read the one or write the other.
-        """
-        await copy_from_local(self._services, self._id, source, path, follow_link=follow_link, owner=owner)
 
     def __repr__(self) -> str:
         return f"<Container {self._id} namespace={self._services.namespace}>"

@@ -37,9 +37,9 @@ async def diff_snapshot(
     snapshots = leased.snapshotter(snapshotter)
     info = await snapshots.stat(key)
     async with undoing(leased.connection) as undo:
-        lower = await _view(leased, undo, snapshotter, info.parent)
+        lower = await view_snapshot(leased, undo, snapshotter, info.parent)
         is_active = info.kind is SnapshotKind.ACTIVE
-        upper = await snapshots.mounts(key) if is_active else await _view(leased, undo, snapshotter, key)
+        upper = await snapshots.mounts(key) if is_active else await view_snapshot(leased, undo, snapshotter, key)
         # Daemons before 1.7 know no bound on times, and those after it differ on what gets which.
         if latest is None:
             try:
@@ -53,7 +53,7 @@ async def diff_snapshot(
         return await write_layer(leased, tar, compression=compression, family=family)
 
 
-async def _view(leased: Services, undo: Undo, snapshotter: str, parent: str) -> list[Mount]:
+async def view_snapshot(leased: Services, undo: Undo, snapshotter: str, parent: str) -> list[Mount]:
     """Make a view that goes when `undo` runs, which is in any case."""
     key = f"containerd-py-view-{secrets.token_hex(12)}"
     undo.push(f"removing snapshot {key}", partial(leased.in_scope().snapshotter(snapshotter).remove, key))

@@ -10,16 +10,16 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
 import attrs
-from anyio.lowlevel import checkpoint_if_cancelled
 
 from containerd_py._completion import run_to_completion
 from containerd_py._flows.exclusive import exclusively
 from containerd_py._flows.prepare_snapshot import prepare_snapshot
+from containerd_py._flows.steps import run_steps
 from containerd_py._flows.undoing import settled, undoing
 from containerd_py.errors import AlreadyExistsError, NotFoundError, NotSupportedError, PermissionDeniedError
 from containerd_py.oci.user_namespaces import UserNamespace, as_label
@@ -100,12 +100,7 @@ async def _give_away(mounts: list[Mount], ids: UserNamespace) -> None:
     opened: list[int] = []
     try:
         await run_to_completion(lambda: opened.append(open_mounted(mounts, writable=True)))
-        steps = shift_owners(opened[0], ids)
-        try:
-            while await run_to_completion(partial(_step, steps)):
-                await checkpoint_if_cancelled()
-        finally:
-            await run_to_completion(steps.close)
+        await run_steps(shift_owners(opened[0], ids))
     except PermissionDeniedError as error:
         raise NotSupportedError(
             "this daemon's snapshotter does not map IDs (overlayfs of containerd 2.0 on Linux 5.19 does), and a copy "
@@ -114,14 +109,6 @@ async def _give_away(mounts: list[Mount], ids: UserNamespace) -> None:
     finally:
         for descriptor in opened:
             os.close(descriptor)
-
-
-def _step(steps: Iterator[None]) -> bool:
-    try:
-        next(steps)
-    except StopIteration:
-        return False
-    return True
 
 
 def runtime_for(runtime: Runtime, ids: UserNamespace) -> Runtime:

@@ -43,6 +43,7 @@ from containerd_py.types import Mount
 ResultT = TypeVar("ResultT")
 _STAGE: Final = "/sys"  # a directory that every machine has and no snapshot lies in; covered in that namespace alone
 _HARMLESS: Final = MS_NOSUID | MS_NODEV | MS_NOEXEC
+_EMPTY: Final = f"{_STAGE}/empty"
 _LONGEST: Final = 3500  # bytes of mount(2)'s options, of a page at most
 _FLAGS: Final = {
     "ro": MS_RDONLY,
@@ -122,6 +123,7 @@ def _leave_host() -> None:
 def _mounted(mounts: Sequence[Mount], *, writable: bool) -> int:
     place = f"{_STAGE}/root"
     os.mkdir(place)  # noqa: PTH102
+    os.mkdir(_EMPTY)  # noqa: PTH102
     for snapshot in mounts:
         mapped = _with_mapped_layers(snapshot)
         step = _step(mapped if writable else _read_only(mapped))
@@ -210,7 +212,7 @@ def _read_only(snapshot: Mount) -> Mount:
     layers = overlay_layers(snapshot)
     others = [option for option in snapshot.options if not _paths_in(option) and option != "volatile"]
     if len(layers) == 1:
-        return Mount(type="bind", source=layers[0], options=("rbind", "ro"))
+        layers.append(_EMPTY)  # without an upper one overlayfs wants two
     return attrs.evolve(snapshot, options=(*others, f"lowerdir={':'.join(layers)}", "ro"))
 
 

@@ -25,7 +25,7 @@ AREAS: Final = {
     "Making images": "LayerSource DirectoryLayer TarLayer RunLayer ConfigChanges",
     "Archives": "Import Export ArchiveLimits",
     "Registries": "Registry Repository RegistryLimits Credential DockerConfig Secret",
-    "Files of containers": "CopiedOut FileStatus UserNamespace",
+    "Files of containers": "CopiedOut FileStatus FileChange ChangeKind UserNamespace",
     "Containers": "Container ContainerRecord Runtime RuncOptions ShimOptions CompletedProcess deleting Deletable Cleanup for_each",
     "Tasks and processes": """Task Process ExitStatus ProcessStatus ProcessInfo TaskState Metrics CpuMetrics
         MemoryMetrics PidsMetrics IoMetrics Stats StatsStream TopEntry""",
