@@ -14,6 +14,7 @@ from containerd_py.cni.config import NetworkConfig
 from containerd_py.cni.results import IPAddress, IPNetwork
 from containerd_py.cni.store import NetworkStore, StoredNetwork
 from containerd_py.cni.subnets import ranges_of
+from containerd_py.cni.turns import take_turn
 from containerd_py.services.bundle import Services
 
 
@@ -55,11 +56,23 @@ class Network:
         store = NetworkStore(settings.conf_dir, self._services.namespace)
         return network_info(await to_thread.run_sync(partial(store.find, self._name)))
 
+    async def check_ready(self) -> None:
+        """Ask its plugins whether they could attach a container now (CNI's STATUS, of version 1.1).
+
+        Raises:
+            CNINotReadyError: One could not.
+            CNIPluginNotFoundError: One is not installed.
+            NotFoundError: It was deleted.
+        """
+        settings = network_settings(self._services.connection)
+        config = (await self.info()).config
+        await take_turn(settings, lambda _: settings.chain.status(config))
+
     async def delete(self) -> None:
         """Delete it, with its bridge and what its plugins keep for it.
 
         Raises:
-            FailedPreconditionError: Containers are attached to it.
+            FailedPreconditionError: Containers are attached to it, or it is the default one.
             NotFoundError: It was deleted already.
         """
         await delete_network(self._services, self._name)

@@ -81,7 +81,7 @@ class Networks(Calls):
         """Delete a network, with its bridge and what its plugins keep for it.
 
         Raises:
-            FailedPreconditionError: Containers are attached to it.
+            FailedPreconditionError: Containers are attached to it, or it is the default one.
             NotFoundError: There is none.
         """
         await delete_network(self._services, name)

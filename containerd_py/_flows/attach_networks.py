@@ -13,11 +13,13 @@ from typing import Final
 import attrs
 from anyio import to_thread
 
+from containerd_py._completion import run_to_completion
 from containerd_py._flows.hosts_files import HOSTS, enter_hosts, leave_hosts
 from containerd_py._flows.network_state import FILE, PORTS_FILE, NetworkState, read_network_state
 from containerd_py._flows.resolver_file import ResolverWish, resolver_text
 from containerd_py.cni.attachment import Attachment
 from containerd_py.cni.chain import Chain
+from containerd_py.cni.config import NetworkConfig
 from containerd_py.cni.files import remove_if_empty, write_whole
 from containerd_py.cni.netns import is_netns, make_netns, remove_netns
 from containerd_py.cni.ports import PortMapping, PortRequest, choose_ports
@@ -26,6 +28,7 @@ from containerd_py.cni.stopping import Stop, Stopped
 from containerd_py.cni.turns import take_last_turn, take_turn
 from containerd_py.errors import CNIError
 
+PORT_MAPPINGS: Final = "portMappings"
 RESOLV_CONF: Final = "resolv.conf"
 HOSTNAME: Final = "hostname"
 
@@ -59,7 +62,7 @@ async def attach_networks(
 
 async def write_name_files(state: NetworkState, wish: ResolverWish, places: Places, *, shares_host: bool) -> None:
     """Write the files of a container that is on no network of plugins."""
-    await to_thread.run_sync(partial(_write_files, state, wish, places, shares_host=shares_host))
+    await run_to_completion(partial(_write_files, state, wish, places, shares_host=shares_host))
 
 
 async def renew_networks(folder: str, hosts: str) -> None:
@@ -87,7 +90,7 @@ async def release_networks(folder: str, hosts: str) -> None:
     if state.networks:
         await take_last_turn(state.settings, partial(_detach, state, places))
     else:
-        await to_thread.run_sync(_forget, places)
+        await run_to_completion(partial(_forget, places))
 
 
 def _attach(
@@ -175,10 +178,20 @@ def _with_ports(state: NetworkState, ports: tuple[PortMapping, ...]) -> NetworkS
     mappings = [port.to_document() for port in ports]
 
     def told(attachment: Attachment) -> Attachment:
-        return attrs.evolve(attachment, capabilities={**attachment.capabilities, "portMappings": mappings})
+        return attrs.evolve(attachment, capabilities={**attachment.capabilities, PORT_MAPPINGS: mappings})
 
-    networks = tuple(attrs.evolve(network, attachment=told(network.attachment)) for network in state.networks)
+    # One of them: the same port of the host cannot lead to two addresses.
+    first = next(network for network in state.networks if publishes_ports(network.config))
+    networks = tuple(
+        attrs.evolve(network, attachment=told(network.attachment)) if network is first else network
+        for network in state.networks
+    )
     return attrs.evolve(state, networks=networks, ports=ports)
+
+
+def publishes_ports(network: NetworkConfig) -> bool:
+    """Tell whether a network has a plugin that publishes ports."""
+    return any(PORT_MAPPINGS in plugin.capabilities for plugin in network.plugins)
 
 
 def _write_files(state: NetworkState, wish: ResolverWish, places: Places, *, shares_host: bool = False) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from functools import partial
 
 import attrs
-from anyio import to_thread
 
+from containerd_py._completion import run_to_completion
 from containerd_py._flows.network_settings import network_settings
 from containerd_py.cni.making import NetworkWish, network_document
 from containerd_py.cni.programs import find_plugin
@@ -24,8 +24,14 @@ async def create_network(services: Services, wish: NetworkWish) -> Network:
     settings = network_settings(services.connection)
     lease_dir = None if settings.lease_dir is None else str(settings.lease_dir)
     store = NetworkStore(settings.conf_dir, services.namespace)
-    make = partial(_create, settings, store, attrs.evolve(wish, lease_dir=lease_dir))
-    return Network(services, (await to_thread.run_sync(make)).config.name)
+    made: list[StoredNetwork] = []
+    try:
+        await run_to_completion(lambda: made.append(_create(settings, store, attrs.evolve(wish, lease_dir=lease_dir))))
+    except BaseException:  # a cancellation: it had succeeded
+        for network in made:
+            await run_to_completion(partial(store.remove, network, lambda: None))
+        raise
+    return Network(services, wish.name)
 
 
 def _create(settings: NetworkSettings, store: NetworkStore, wish: NetworkWish) -> StoredNetwork:

@@ -25,6 +25,8 @@ async def delete_network(services: Services, name: str) -> None:
     settings = network_settings(services.connection)
     store = NetworkStore(settings.conf_dir, services.namespace)
     network = await to_thread.run_sync(partial(store.find, name))
+    if network.is_default:
+        raise FailedPreconditionError(f"network {network.config.name} is the default one: it stays, as nerdctl has it")
     used = await networks_in_use(services)
     if users := used.get(network.config.name):
         raise FailedPreconditionError(

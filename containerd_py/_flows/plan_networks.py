@@ -10,7 +10,14 @@ from typing import Final, TypedDict
 
 import attrs
 
-from containerd_py._flows.attach_networks import HOSTNAME, RESOLV_CONF, Places, attach_networks, write_name_files
+from containerd_py._flows.attach_networks import (
+    HOSTNAME,
+    RESOLV_CONF,
+    Places,
+    attach_networks,
+    publishes_ports,
+    write_name_files,
+)
 from containerd_py._flows.default_network import find_network
 from containerd_py._flows.hosts_files import check_host_name
 from containerd_py._flows.network_settings import network_settings
@@ -41,6 +48,7 @@ from containerd_py.services.bundle import Services
 _HOST_GATEWAY: Final = "host-gateway"  # the host's address on the network, as Docker calls it
 _NAME_FILES: Final = frozenset(["/etc/hosts", "/etc/resolv.conf", "/etc/hostname"])
 _SHORT_ID: Final = 12  # characters of an ID that make a host name, as Docker's
+_GENERATED_ID_RE: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MAC_RE: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
 NetworkChoice = str | Network | Sequence[str | Network]
 
@@ -117,6 +125,8 @@ async def plan_networks(
             return await _shared(services, other, options)
         return _without_plugins(services, container_id, str(chosen[0]), entry, resolver, options)
     networks = [await find_network(services, network) for network in chosen]
+    if requests and not any(publishes_ports(network.config) for network in networks):
+        raise InvalidArgumentError(f"ports: {', '.join(map(str, chosen))} publishes none: it has no portmap plugin")
     plugins_id = f"{services.namespace}-{container_id}"
     settings = network_settings(services.connection)
     store = (await state_directory(services, container_id)).store
@@ -164,7 +174,7 @@ def _hosts_entry(container_id: str, name: str | None, options: NetworkOptions) -
             _address(ip, "extra_hosts")
     return HostsEntry(
         hostname=check_host_name(container_id[:_SHORT_ID].rstrip("-.") if hostname is None else hostname),
-        name=container_id if name is None else name,
+        name=name or ("" if _GENERATED_ID_RE.fullmatch(container_id) else container_id),
         extra_hosts=dict(extra),
     )
 

@@ -97,7 +97,7 @@ def run_plugin(
 
 def _start(program: Path, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
     inherited = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    path = os.pathsep.join(dict.fromkeys([*os.get_exec_path(), *_SYSTEM_FOLDERS]))
+    path = os.pathsep.join(dict.fromkeys([*filter(os.path.isabs, os.get_exec_path()), *_SYSTEM_FOLDERS]))
     for attempt in range(_BUSY_ATTEMPTS):
         try:
             return subprocess.Popen(

@@ -236,11 +236,13 @@ async def test_names_without_plugins(networked: Client, busybox: Image, network:
 @pytest.mark.lines("2.1")
 async def test_options_that_do_not_go_together(networked: Client, busybox: Image):
     """What cannot work is refused before anything is made, with the option's name."""
+    await networked.networks.create("shut", internal=True)
     wrong = [
         ({"network": "host", "ports": ["80"]}, InvalidArgumentError, "ports"),
         ({"network": ["host", "bridge"]}, InvalidArgumentError, "joined"),
         ({"network": ["bridge", "bridge"]}, InvalidArgumentError, "once"),
         ({"network": "bridge", "namespaces": {"network": "host"}}, InvalidArgumentError, "namespaces"),
+        ({"network": "shut", "ports": ["80"]}, InvalidArgumentError, "portmap"),
         ({"network": "missing"}, NotFoundError, "missing"),
         ({"network": "container:missing"}, NotFoundError, "missing"),
         ({"network": "bridge", "ports": ["0:80"]}, InvalidArgumentError, "port"),
@@ -288,6 +290,8 @@ async def test_nerdctl_finds_what_it_looks_for(
     (hosts,) = network_host.data_root.glob(f"*/etchosts/{namespace}/read")
     meta = json.loads((hosts / "meta.json").read_text())
     assert meta["Networks"]["bridge"]["ips"][0]["address"] == "10.4.0.2/24"
+    with pytest.raises(FailedPreconditionError, match="default"):
+        await networked.networks.delete("bridge")
     (cached,) = (network_host.folder / "results").iterdir()
     assert cached.name == f"bridge-{namespace}-read-eth0"
     await container.delete()
@@ -410,6 +414,8 @@ async def test_plugins_of_1_1_are_told_and_collect(networked: Client, busybox: I
             "ips": ["10.9.6.9/32"],
             "mac": "02:42:ac:11:00:02",
         }
+        network_host.script("notes", NOTING.replace("FOLDER", str(network_host.folder)).replace("GC)", "GC | STATUS)"))
+        await (await networked.networks.load("noted")).check_ready()
         assert (await networked.networks.reclaim()).failures == ()
         collected = json.loads((network_host.folder / "collected").read_text())
         attachments = [{"containerID": f"{networked.namespace}-c", "ifname": "eth0"}]
