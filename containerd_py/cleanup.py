@@ -9,10 +9,13 @@ from typing import Final, Self
 import attrs
 
 from containerd_py._flows.directories import remove_directory
+from containerd_py._flows.leftovers import find_leftovers
+from containerd_py._flows.state_directory import remove_leftover_directories
 from containerd_py._flows.undoing import CLEANUP_BOUND, CONTAINER_BOUND, Debt, Step, note_failures, undo_all
 from containerd_py.container import Container
 from containerd_py.lifetimes import DeletableT
 from containerd_py.process import Process
+from containerd_py.services.bundle import Services
 from containerd_py.services.snapshots import SnapshotsService
 from containerd_py.task import Task
 
@@ -74,6 +77,21 @@ class Cleanup:
     def add_step(self, what: str, step: Step) -> None:
         """Register anything else; `what` names it where it fails, as in "detaching the network"."""
         self._push(_ANYTHING, what, step)
+
+    async def add_namespace(self, services: Services) -> None:
+        """Register all a namespace has but images and content: `await cleanup.add_namespace(client.services)`.
+
+        For a program that has the namespace to itself, when it begins: whatever is there is its predecessor's, which
+        was killed. That is tasks with their execs, containers with what belongs to them, leases this package took with
+        what they alone hold, and directories of containers that came to nothing. Folders with FIFOs lie elsewhere and
+        are no namespace's: see `Client.cleanup_fifos`.
+        """
+        found = await find_leftovers(services)
+        for thing in (*found.tasks, *found.containers):
+            self.add(thing)
+        for what, step in found.leases:
+            self.add_step(what, step)
+        self._push(_DIRECTORY, "removing leftover directories", lambda: remove_leftover_directories(services))
 
     def keep(self) -> None:
         """Forget everything added so far: it shall outlive the block."""

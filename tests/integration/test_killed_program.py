@@ -1,0 +1,90 @@
+"""A program killed in the middle of its containers' lives: the next one clears everything away, or goes on with it."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+
+from containerd_py import Cleanup, Client, Daemon, Image, attach_fifos, connect, deleting
+from tests.integration.other_program import NUMBERS, open_other_program
+
+SERVICES = "containerd_py.services"
+POINTS = [  # after these the daemon has done what the program does not know of
+    f"{SERVICES}.snapshots:SnapshotsService.prepare:after",
+    f"{SERVICES}.containers:ContainersService.create:after",
+    f"{SERVICES}.tasks:TasksService.create:after",
+    f"{SERVICES}.tasks:TasksService.start:after",
+    f"{SERVICES}.tasks:TasksService.exec:after",
+    f"{SERVICES}.tasks:TasksService.delete:before",
+]
+
+
+async def clear_after(client: Client, directory: Path) -> int:
+    """Do what the next program does, see that nothing stays, and return how many containers there were."""
+    containers = len(await client.list_containers())
+    async with Cleanup() as cleanup:
+        await cleanup.add_namespace(client.services)
+    await client.cleanup_fifos(directory, older_than=timedelta(0))
+    assert [record.id for record in await client.containers.list()] == []
+    assert [status.id for status in await client.tasks.list()] == []
+    assert [lease.id for lease in await client.leases.list()] == []
+    assert [info.name for info in await client.snapshotter("overlayfs").list() if not info.is_committed] == []
+    assert [*directory.glob("*")] == []
+    return containers
+
+
+@pytest.mark.lines("2.1")
+async def test_the_next_program_clears_everything_away(client: Client, busybox: Image, tmp_path: Path):
+    """Killed after any of its calls, a program leaves nothing that `Cleanup` of the next one does not undo."""
+    directory = tmp_path / "fifos"
+    found = []
+    for point in POINTS:
+        async with open_other_program(client, "stream", busybox.name, str(directory), point) as program:
+            assert await program.go() == ""
+        found.append(await clear_after(client, directory))
+    assert found == [0, 1, 1, 1, 1, 1]
+
+
+async def test_the_next_program_goes_on_where_the_first_was_killed(client: Client, busybox: Image, tmp_path: Path):
+    """What a killed program had not read is read by the next, every byte; input goes on, the end is told, all goes."""
+    directory = tmp_path / "fifos"
+    async with open_other_program(client, "abandon", busybox.name, str(directory)) as program:
+        taken = int((await program.go()).removeprefix("done "))
+    everything = b"".join(b"%d\n" % number for number in range(1, NUMBERS + 1))
+    [container] = await client.list_containers()
+    recorded = (await container.load_task()).io
+    async with (
+        deleting(container),
+        attach_fifos(recorded, remove=True) as io,
+        deleting(await container.load_task(io.config)) as task,
+    ):
+        assert task.stdin is not None
+        assert task.stdout is not None
+        await task.stdin.send(b"last words\n")
+        rest = b"".join([chunk async for chunk in task.stdout])
+        assert (await task.wait()).code == 4
+    assert rest == everything[taken:] + b"last words\n"
+    assert [*directory.iterdir()] == []
+
+
+async def test_who_did_not_start_it_waits_through_a_restart(own_daemon: Daemon, namespace: str, seeded_images):
+    """Another program's wait, begun before the daemon was killed and restarted, learns the end as ours does."""
+    async with connect(own_daemon.address, namespace=namespace) as client:
+        image = await client.pull(seeded_images.busybox, via="client")
+        async with client.open_run(image, ["/bin/sh", "-c", "read line; exit 6"], id="waited", stdin=True) as task:
+            async with open_other_program(client, "wait", "waited") as program, anyio.create_task_group() as group:
+                told: list[str] = []
+
+                async def listen() -> None:
+                    told.append(await program.go())
+
+                group.start_soon(listen)
+                await anyio.sleep(0.2)
+                await own_daemon.kill()
+                await own_daemon.restart()
+                assert task.stdin is not None
+                await task.stdin.send(b"go\n")
+                assert (await task.wait()).code == 6
+            assert told == ["done 6"]
+        await image.delete(synchronous=True)
