@@ -87,8 +87,10 @@ class Cleanup:
         are no namespace's: see `Client.cleanup_fifos`.
         """
         found = await find_leftovers(services)
-        for thing in (*found.tasks, *found.containers):
-            self.add(thing)
+        for task in found.tasks:
+            self.add(task)
+        for container in found.containers:
+            self.add(container)
         for what, step in found.leases:
             self.add_step(what, step)
         self._push(_DIRECTORY, "removing leftover directories", lambda: remove_leftover_directories(services))
