@@ -31,7 +31,7 @@ class RuncOptions:
         systemd_cgroup: Let systemd make the cgroup; the spec's cgroup path is then "slice:prefix:name".
         no_pivot_root: Use chroot and MS_MOVE, as root file systems on a RAM disk need.
         no_new_keyring: Let the container use the session keyring of whoever starts it.
-        shim_cgroup: The cgroup that the shim itself goes into.
+        shim_cgroup: The cgroup that the shim itself goes into; it must be there.
         io_uid: The user who owns the pipes of stdin, stdout and stderr.
         io_gid: Their group.
         criu_path: The criu binary, for daemons before 1.7; later ones find it in their PATH.
