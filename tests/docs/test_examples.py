@@ -40,6 +40,15 @@ CALLS: Mapping[str, Example] = {
         arguments="--address ADDRESS --image IMAGE --demo",
         prints="…demo was created from …\n…demo runs as pid …\n…demo ended with 3\n…demo was deleted",
     ),
+    "inspect_kubernetes.py": Example(
+        arguments="--address ADDRESS --demo",
+        prints="shop/web-0 unknown 10.1.2.3\n    server of docker.io/library/nginx:1.27: unknown, no process, "
+        "made anew 2 times\n1 pods, 1 containers",
+    ),
+    "stats_table.py": Example(
+        arguments="--address ADDRESS --image IMAGE --demo --rounds 2 --interval 0.3",
+        prints="CONTAINER… PIDS\nbusy … KiB … 1\nidle … KiB … 1\nCONTAINER… PIDS\nbusy … KiB … 1\nidle … KiB … 1",
+    ),
     "many_containers.py": Example(
         prints="[1, 4, 9, …, 400]\nsh ended with exit code 1 with 1\nsh ended with exit code 1 with 3"
     ),
