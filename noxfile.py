@@ -150,9 +150,9 @@ def storm(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure against ctr, side by side in one run."""
+    """Measure against ctr and other Python stacks, side by side in one run."""
     provision(session, "tests")
-    install(session, "test")
+    install(session, "test", "codegen", "bench")
     session.run("python", "-m", "tests.bench.bench", *session.posargs)
 
 
