@@ -5,7 +5,7 @@ Everything is written down in the directory before it is made, so that a program
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,7 @@ from containerd_py.cni.attachment import Attachment
 from containerd_py.cni.chain import Chain
 from containerd_py.cni.config import NetworkConfig
 from containerd_py.cni.files import remove_if_empty, write_whole
-from containerd_py.cni.netns import is_netns, make_netns, remove_netns
+from containerd_py.cni.netns import is_netns, keep_netns, make_netns, remove_netns
 from containerd_py.cni.ports import PortMapping, PortRequest, choose_ports
 from containerd_py.cni.results import CNIResult
 from containerd_py.cni.stopping import Stop, Stopped
@@ -77,6 +77,18 @@ async def renew_networks(folder: str, hosts: str) -> None:
     await take_turn(state.settings, partial(_renew, state, Places(folder=folder, hosts=hosts)))
 
 
+async def follow_task(folder: str, hosts: str, pid: int) -> None:
+    """Attach the namespace of a task that was just created, where a container's namespace is its task's.
+
+    Raises:
+        CNIError: A plugin refused or failed.
+        AlreadyExistsError: A port to publish was taken meanwhile.
+    """
+    state = await to_thread.run_sync(read_network_state, folder)
+    if state is not None and state.of_task:
+        await take_turn(state.settings, partial(_follow, state, Places(folder=folder, hosts=hosts), pid))
+
+
 async def release_networks(folder: str, hosts: str) -> None:
     """Detach a container from its networks, and let its namespace go; that there is none is fine.
 
@@ -102,8 +114,9 @@ def _attach(
     ports = tuple(choose_ports(requests, chain.cache, state.settings.host_netns))
     state = _with_ports(state, ports)
     state.write(places.folder)
-    _make_netns(state.netns)
-    state = _join(state, chain, stop)
+    if not state.of_task:
+        _make_netns(state.netns)
+        state = _join(state, chain, stop)
     _write_files(state, wish, places)
     state.write(places.folder)
     if stop.is_set:
@@ -112,15 +125,27 @@ def _attach(
 
 
 def _renew(state: NetworkState, places: Places, stop: Stop) -> None:
+    _join_anew(state, places, stop, partial(make_netns, state.netns))
+
+
+def _follow(state: NetworkState, places: Places, pid: int, stop: Stop) -> None:
+    _join_anew(state, places, stop, partial(keep_netns, state.netns, pid))
+
+
+def _join_anew(state: NetworkState, places: Places, stop: Stop, make: Callable[[], None]) -> None:
     remove_netns(state.netns)  # no task is in it; and what is left in it would be in the way
     _raise_first(_delete(state))
-    make_netns(state.netns)
+    settings = state.settings
+    choose_ports([port.to_request() for port in state.ports], settings.chain.cache, settings.host_netns)
+    make()
     state = _join(state, state.settings.chain, stop)
     enter_hosts(places.hosts, _own_id(places), state.hosts, _results(state))
     state.write(places.folder)
 
 
 def _is_attached(state: NetworkState) -> bool:
+    if state.of_task:
+        return True  # it will be: `follow_task`
     cache = state.settings.chain.cache
     known = (cache.result(network.config.name, network.attachment) for network in state.networks)
     return is_netns(state.netns) and all(result is not None for result in known)

@@ -156,7 +156,7 @@ async def create_container(
         raise InvalidArgumentError(
             "network and namespaces['network'] say both where the container's network is: drop one"
         )
-    plan = await plan_networks(services, container_id, name, networking)
+    plan = await plan_networks(services, container_id, name, networking, is_mapped=user_namespace is not None)
     looked_up = await host_options(services, namespaces=namespaces, devices=devices, cdi_devices=cdi_devices, init=init)
     restarting = await restart_labels(services, restart)
     wishes = volume_wishes(volumes, config, of_image=image_volumes, mounts=mounts)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import attrs
 
 from containerd_py._flows.prepare_log import prepare_log
-from containerd_py._flows.ready_networks import ready_networks
+from containerd_py._flows.ready_networks import follow_networks, ready_networks
 from containerd_py._flows.restarts import is_restarted
 from containerd_py._flows.same_host import require_same_host
 from containerd_py._flows.seccomp_refusal import without_seccomp
@@ -64,6 +64,7 @@ async def create_task(
         try:
             with undo.making(f"deleting task {record.id}", lambda: task.delete(force=True)):
                 task = await settled(create)
+            await follow_networks(services, record, task.pid)
         except ContainerdError as error:
             if io.lent is not None:
                 io.lent.abandon()

@@ -26,7 +26,19 @@ FILE: Final = "containerd-py-network.json"
 PORTS_FILE: Final = "network-config.json"  # nerdctl's
 _MAX_SIZE: Final = 16 * 1024 * 1024
 _FIELDS: Final = frozenset(
-    ["confDir", "pluginDirs", "cacheDir", "netnsDir", "hostNetns", "netns", "containerID", "networks", "ports", "hosts"]
+    [
+        "confDir",
+        "pluginDirs",
+        "cacheDir",
+        "netnsDir",
+        "hostNetns",
+        "netns",
+        "ofTask",
+        "containerID",
+        "networks",
+        "ports",
+        "hosts",
+    ]
 )
 _NETWORK: Final = frozenset(["config", "interface", "arguments", "capabilities", "result"])
 _PORT: Final = frozenset(["hostIP", "hostPort", "containerPort", "protocol"])
@@ -62,6 +74,7 @@ class NetworkState:
     networks: tuple[JoinedNetwork, ...]
     ports: tuple[PortMapping, ...] = ()
     hosts: HostsEntry
+    of_task: bool = False  # the namespace is each task's own: it belongs to the task's user namespace
 
     def write(self, folder: str) -> None:
         """Write it, and what nerdctl wants to know of it."""
@@ -72,6 +85,7 @@ class NetworkState:
             "netnsDir": str(self.settings.netns_dir),
             "hostNetns": None if self.settings.host_netns is None else str(self.settings.host_netns),
             "netns": str(self.netns),
+            "ofTask": self.of_task,
             "containerID": self.container_id,
             "networks": [_network_document(network) for network in self.networks],
             "ports": [port.to_document() for port in self.ports],
@@ -123,6 +137,7 @@ def read_network_state(folder: str) -> NetworkState | None:
             host_netns=fields.optional_string("hostNetns"),
         ),
         netns=netns,
+        of_task=fields.boolean("ofTask"),
         container_id=container_id,
         networks=tuple(_network(child, netns, container_id) for child in fields.nested_array("networks", _NETWORK)),
         ports=tuple(_port(child) for child in fields.nested_array("ports", _PORT)),

@@ -97,16 +97,19 @@ class NetworkPlan:
             options.append(with_hostname(self.state.hosts.hostname))
             options.append(with_mounts(_file_mounts(places)))
             if self.state.networks:
-                options.append(with_linux_namespace("network", str(self.state.netns)))
+                path = None if self.state.of_task else str(self.state.netns)
+                options.append(with_linux_namespace("network", path))
                 # As nerdctl and Docker: who cannot reach the host's ports may open all of its own.
                 options.append(with_sysctl({"net.ipv4.ip_unprivileged_port_start": "0"}))
         return options
 
 
 async def plan_networks(
-    services: Services, container_id: str, name: str | None, options: NetworkOptions
+    services: Services, container_id: str, name: str | None, options: NetworkOptions, *, is_mapped: bool = False
 ) -> NetworkPlan:
     """Check the options of a container that is going to be made, and look its networks up.
+
+    Where it `is_mapped`, in a user namespace of its own, its network namespace must belong to that one: its task's.
 
     Raises:
         InvalidArgumentError: Options do not go together, or cannot be what they say.
@@ -137,6 +140,7 @@ async def plan_networks(
         container_id=plugins_id,
         networks=tuple(_join(networks, plugins_id, netns, options)),
         hosts=_with_gateway(entry, networks),
+        of_task=is_mapped,
     )
     return NetworkPlan(
         names=tuple(network.config.name for network in networks), state=state, requests=requests, resolver=resolver

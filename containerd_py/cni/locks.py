@@ -33,20 +33,6 @@ def locked(path: Path, *, shared: bool = False, stop: Stop | None = None, bound:
         os.close(descriptor)  # which unlocks
 
 
-def try_lock(path: Path) -> int | None:
-    """Take the lock of a file or directory that is there; return the descriptor that holds it, None if it is taken."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
 def _open(path: Path) -> int:
     if path.is_dir():
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

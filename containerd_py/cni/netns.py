@@ -40,10 +40,25 @@ def make_netns(path: Path) -> None:
         PermissionDeniedError: This user may not.
         FileExistsError: There is something at the path.
     """
-    path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
+    _make_place(path)
     try:
         _in_own_thread(lambda: _make_here(path))
+    except BaseException:
+        remove_netns(path)
+        raise
+
+
+def keep_netns(path: Path, pid: int) -> None:
+    """Keep the network namespace that a process is in, by a mount at the path.
+
+    Raises:
+        NotFoundError: The process has ended.
+        PermissionDeniedError: This user may not.
+        FileExistsError: There is something at the path.
+    """
+    _make_place(path)
+    try:
+        _mount(f"/proc/{pid}/ns/net", path)
     except BaseException:
         remove_netns(path)
         raise
@@ -107,7 +122,16 @@ def _make_here(path: Path) -> None:
     if _libc().unshare(_CLONE_NEWNET):
         raise _error(ctypes.get_errno(), "making a network namespace")
     _raise_loopback()
-    if _libc().mount(b"/proc/thread-self/ns/net", os.fsencode(path), b"none", _MS_BIND, None):
+    _mount("/proc/thread-self/ns/net", path)
+
+
+def _make_place(path: Path) -> None:
+    path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
+
+
+def _mount(namespace: str, path: Path) -> None:
+    if _libc().mount(os.fsencode(namespace), os.fsencode(path), b"none", _MS_BIND, None):
         raise _error(ctypes.get_errno(), f"mounting the network namespace {path}")
 
 
@@ -140,6 +164,8 @@ def _in_own_thread(function: Callable[[], T]) -> T:
 def _error(number: int, what: str) -> Exception:
     if number == errno.EPERM:
         return PermissionDeniedError(f"{what} needs CAP_SYS_ADMIN and CAP_NET_ADMIN: run as root")
+    if number == errno.ENOENT:
+        return NotFoundError(f"{what}: it has gone")
     if number == errno.EINVAL:
         return FailedPreconditionError(f"{what}: it is no network namespace")
     return OSError(number, f"{what}: {os.strerror(number)}")

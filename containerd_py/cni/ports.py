@@ -47,6 +47,15 @@ class PortMapping:
             "hostIP": self.host_ip,
         }
 
+    def to_request(self) -> PortRequest:
+        """Return the wish for just this."""
+        return PortRequest(
+            host_ip=self.host_ip,
+            host_ports=(self.host_port,),
+            container_port=self.container_port,
+            protocol=self.protocol,
+        )
+
     def __str__(self) -> str:
         ip = f"[{self.host_ip}]" if ":" in self.host_ip else self.host_ip
         return f"{ip}:{self.host_port}:{self.container_port}/{self.protocol}"

@@ -24,6 +24,7 @@ from containerd_py import (
     Image,
     InvalidArgumentError,
     NotFoundError,
+    UserNamespace,
     connect,
     deleting,
 )
@@ -478,3 +479,26 @@ async def test_cleanup_takes_networks_after_containers(networked: Client, busybo
         cleanup.add(await networked.create_container(image=busybox, network=network))
         cleanup.add(await networked.networks.create("briefer"))
     assert await networked.networks.list() == []
+
+
+@pytest.mark.lines("2.1")
+async def test_mapped_users_have_networks_of_their_tasks(networked: Client, busybox: Image, network_host: NetworkHost):
+    """In a user namespace the network namespace is the task's: it is attached when the task is made, each anew."""
+    async with deleting(
+        await networked.create_container(
+            "mapped",
+            image=busybox,
+            args=SERVE,
+            network="bridge",
+            ports=["8080:80"],
+            user_namespace=UserNamespace.of(100000),
+        )
+    ) as container:
+        assert await container.networks() == []
+        for _ in range(2):
+            async with deleting(await container.create_task()) as task:
+                await task.start()
+                await serving(task)
+                assert await to_thread.run_sync(talk, network_host.netns, "127.0.0.1", 8080) == b"mapped\n"
+                (network,) = await container.networks()
+                assert f"{network.addresses[0]}  " in await said(task, "/bin/cat", "/etc/hosts")
