@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
+from operator import attrgetter
 from types import TracebackType
 from typing import Final, Self
 
 import attrs
 
+from containerd_py._flows.container_volumes import prune_volumes
 from containerd_py._flows.directories import remove_directory
 from containerd_py._flows.leftovers import find_leftovers
 from containerd_py._flows.state_directory import remove_leftover_directories
@@ -83,8 +86,8 @@ class Cleanup:
 
         For a program that has the namespace to itself, when it begins: whatever is there is its predecessor's, which
         was killed. That is tasks with their execs, containers with what belongs to them, leases this package took with
-        what they alone hold, and directories of containers that came to nothing. Folders with FIFOs lie elsewhere and
-        are no namespace's: see `Client.cleanup_fifos`.
+        what they alone hold, directories of containers that came to nothing, and volumes without a chosen name that no
+        container uses. Folders with FIFOs lie elsewhere and are no namespace's: see `Client.cleanup_fifos`.
         """
         found = await find_leftovers(services)
         for task in found.tasks:
@@ -94,6 +97,8 @@ class Cleanup:
         for what, step in found.leases:
             self.add_step(what, step)
         self._push(_DIRECTORY, "removing leftover directories", lambda: remove_leftover_directories(services))
+        unnamed = partial(prune_volumes, services, attrgetter("is_anonymous"))
+        self._push(_DIRECTORY, "removing unused volumes", unnamed)
 
     def keep(self) -> None:
         """Forget everything added so far: it shall outlive the block."""

@@ -15,7 +15,7 @@ from containerd_py._flows.container_volumes import (
     users_of_volumes,
 )
 from containerd_py._flows.name_store import check_name
-from containerd_py._flows.volume_store import Volume, random_volume_name, volume_store
+from containerd_py._flows.volume_store import ANONYMOUS, Volume, random_volume_name, volume_store
 from containerd_py.errors import AlreadyExistsError
 from containerd_py.services.bundle import Services
 from containerd_py.types import NO_LABELS
@@ -28,13 +28,15 @@ class Volumes:
         self._services = services
 
     async def create(self, name: str | None = None, *, labels: Mapping[str, str] = NO_LABELS) -> Volume:
-        """Make an empty volume; None invents a name.
+        """Make an empty volume; None invents a name, and `prune` removes it when no container uses it.
 
         Raises:
             AlreadyExistsError: There is one of that name.
             InvalidArgumentError: It cannot be a name.
             PermissionDeniedError: This user may not make it.
         """
+        if name is None:
+            labels = {**labels, ANONYMOUS: ""}
         chosen = random_volume_name() if name is None else check_name(name, "volume")
         async with holding_volumes(self._services) as store:
             if await run_to_completion(partial(store.load, chosen)) is not None:

@@ -170,6 +170,7 @@ def _remove_own(store: VolumeStore, name: str) -> None:
 
 async def delete_volume(services: Services, name: str) -> None:
     """Remove a volume that nobody uses; see `Volumes.delete`."""
+    await load_volume(services, name)
     async with holding_volumes(services) as store:
         if users := (await users_of_volumes(services)).get(name):
             raise FailedPreconditionError(
@@ -181,6 +182,8 @@ async def delete_volume(services: Services, name: str) -> None:
 async def prune_volumes(services: Services, wanted: Callable[[Volume], bool]) -> list[Volume]:
     """Remove the wanted volumes that nobody uses, and return them."""
     removed: list[Volume] = []
+    if not await run_to_completion(Path((await volume_store(services)).path).exists):
+        return removed  # nothing is made just to look into it
     async with holding_volumes(services) as store:
         await run_to_completion(store.remove_remains)
         users = await users_of_volumes(services)

@@ -23,19 +23,15 @@ async def test_killed_at_random(client: Client, busybox: Image, data_root: Path,
         async with open_other_program(client, "live", busybox.name, "web") as program:
             await program.kill_after(random.uniform(0, LONGEST))  # no secret
         await anyio.sleep(SETTLING)
+        found += len(await client.list_containers())
         async with Cleanup() as cleanup:
-            for container in await client.list_containers():
-                cleanup.add(container)
-                found += 1
-            for status in await client.tasks.list():
-                cleanup.add(await (await client.load_container(status.id)).load_task())
-        for lease in await client.leases.list():
-            await client.leases.delete(lease.id, synchronous=True)
-        for snapshot in await client.snapshotter("overlayfs").list():
-            if not snapshot.is_committed:
-                await client.snapshotter("overlayfs").remove(snapshot.name)
-        await client.cleanup_state_directories()
-        await client.volumes.prune()
+            await cleanup.add_namespace(client.services)
+        assert await client.list_containers() == [], number
+        assert await client.tasks.list() == [], number
+        assert await client.leases.list() == [], number
+        assert [info.name for info in await client.snapshotter("overlayfs").list() if not info.is_committed] == [], (
+            number
+        )
         assert await client.volumes.list() == [], number
         assert not list(data_root.glob("*/containers/*/*")), number
         await (await client.create_container(image=busybox, args=["/bin/true"], name="web")).delete()
