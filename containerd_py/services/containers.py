@@ -36,7 +36,7 @@ _NO_EXTENSIONS: Final[Mapping[str, TypedValue]] = MappingProxyType({})
 
 
 def _frozen_extensions(items: Mapping[str, TypedValue]) -> Mapping[str, TypedValue]:
-    return MappingProxyType(dict(items))
+    return MappingProxyType(dict(items)) if items else _NO_EXTENSIONS
 
 
 @attrs.frozen(kw_only=True)

@@ -139,7 +139,7 @@ class CheckpointOptions:
 
 def options_value(options: TypedValue | RuncOptions | ShimOptions | None) -> TypedValue | None:
     """Return options in the form the daemon keeps them in."""
-    return options.to_value() if isinstance(options, RuncOptions | ShimOptions) else options
+    return options if options is None or isinstance(options, TypedValue) else options.to_value()
 
 
 def _parsed(parse: Callable[[bytes], T], value: TypedValue) -> T:
