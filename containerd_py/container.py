@@ -23,7 +23,7 @@ from containerd_py.cio.config import NULL_IO, IOConfig
 from containerd_py.container_files import ContainerFiles
 from containerd_py.errors import NotFoundError
 from containerd_py.image import Image
-from containerd_py.labels import check_labels
+from containerd_py.labels import NERDCTL_NAME, check_labels
 from containerd_py.oci.health_check import HealthCheck
 from containerd_py.oci.runtime_spec import Resources, Spec
 from containerd_py.services.bundle import Services
@@ -67,6 +67,10 @@ class Container(ContainerFiles):
         if not record.image:
             raise NotFoundError(f"container {self._id} was not created from an image")
         return await load_image(self._services, record.image)
+
+    async def name(self) -> str | None:
+        """Return what users call it, as nerdctl knows it; None where it has no name."""
+        return (await self.record()).labels.get(NERDCTL_NAME)
 
     async def labels(self) -> Mapping[str, str]:
         """Return its labels."""

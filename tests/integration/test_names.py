@@ -34,6 +34,7 @@ async def test_a_name_comes_with_a_private_directory(client: Client, busybox: Im
         assert labels["nerdctl/name"] == "web"
         assert labels["nerdctl/state-dir"] == str(state)
         assert (await client.load_container_named("web")).id == container.id
+        assert await container.name() == "web"
     assert not state.exists()
     assert list((store / "names" / client.namespace).iterdir()) == []
     with pytest.raises(NotFoundError, match="web"):
@@ -43,7 +44,8 @@ async def test_a_name_comes_with_a_private_directory(client: Client, busybox: Im
 @pytest.mark.lines("2.1")
 async def test_a_container_without_a_name_needs_no_directory(client: Client, busybox: Image, data_root: Path):
     """What nobody asked for is not made."""
-    async with deleting(await client.create_container(image=busybox, args=SLEEP)):
+    async with deleting(await client.create_container(image=busybox, args=SLEEP)) as container:
+        assert await container.name() is None
         assert not data_root.exists()
 
 
