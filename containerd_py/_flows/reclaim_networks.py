@@ -17,7 +17,7 @@ from containerd_py.cni.settings import NetworkSettings
 from containerd_py.cni.store import NetworkStore
 from containerd_py.cni.turns import take_last_turn
 from containerd_py.cni.versions import is_at_least
-from containerd_py.errors import CNIError
+from containerd_py.errors import CNIError, InvalidArgumentError
 from containerd_py.services.bundle import Services
 
 
@@ -36,7 +36,7 @@ async def reclaim_networks(services: Services) -> ReclaimReport:
     reclaimed = set()
     try:
         reclaimed |= set(await remove_leftover_directories(services))
-    except CNIError as error:
+    except (CNIError, InvalidArgumentError) as error:  # a plugin fails, or a file was damaged
         failures.append(str(error))
     store = await to_thread.run_sync(data_store, services.connection)
     folder = settings.netns_dir / Path(store).name / services.namespace

@@ -502,3 +502,15 @@ async def test_mapped_users_have_networks_of_their_tasks(networked: Client, busy
                 assert await to_thread.run_sync(talk, network_host.netns, "127.0.0.1", 8080) == b"mapped\n"
                 (network,) = await container.networks()
                 assert f"{network.addresses[0]}  " in await said(task, "/bin/cat", "/etc/hosts")
+
+
+@pytest.mark.lines("2.1")
+async def test_a_record_that_others_deleted_is_reclaimed(networked: Client, busybox: Image, network_host: NetworkHost):
+    """Where another client has deleted a record, its networks are taken down by reclaim, and only those."""
+    kept = await networked.create_container("kept", image=busybox, network="bridge")
+    lost = await networked.create_container("lost", image=busybox, network="bridge", ports=["8080:80"])
+    await networked.containers.delete(lost.id)
+    assert (await networked.networks.reclaim()).containers == ("lost",)
+    await kept.check_networks()
+    assert not any("8080" in rule for rule in network_host.rules())
+    await kept.delete()
