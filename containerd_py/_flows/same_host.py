@@ -46,8 +46,9 @@ async def require_same_host(services: Services, what: str, *, paths: Iterable[st
         host = connection.host = await _look(services)
     if host.objection:
         raise RemoteDaemonError(f"{what} on the daemon's own host: {host.objection}")
-    folders = {os.path.dirname(path) for path in paths if path.startswith("/")}  # noqa: PTH120  # text
-    for folder in folders if host.pid is not None else ():
+    if host.pid is None:
+        return
+    for folder in {os.path.dirname(path) for path in paths if path.startswith("/")}:  # noqa: PTH120  # text
         if not await to_thread.run_sync(_is_shared, host.pid, folder):
             raise RemoteDaemonError(
                 f"{what} in a folder that the daemon sees as well, and {folder} is another one in its mount namespace: "

@@ -1,6 +1,6 @@
 """Writes `docs/reference/rpc-coverage.md`: every RPC, the method that calls it, and the tests that did.
 
-    python -m pytest tests --record-rpcs .cache/rpcs            (on all lines; any number of workers)
+    sh .ci/nox -s tests -- --record-rpcs=.cache/rpcs        (all lines; or pytest with that option, on any part)
     python -m tests.docs.rpc_coverage .cache/rpcs
 
 What was recorded is kept in `rpc_calls.json`, so that the page can be made again without running the tests. That every
