@@ -225,11 +225,13 @@ def _prepare(
         address=workspace.address,
         debug_address=str(workspace.home / "debug.sock"),
     )
+    temporary = workspace.home / "tmp"  # containerd never removes the checkpoints it unpacks there
+    temporary.mkdir(mode=0o700)
     configuration_path = workspace.home / "config.toml"
     configuration_path.write_text(configuration.text())
     return Daemon(
         binary=binary,
-        env=env,
+        env={"TMPDIR": str(temporary), **env},
         configuration=configuration,
         configuration_path=configuration_path,
         log_path=workspace.home / "containerd.log" if log_path is None else Path(log_path).absolute(),
