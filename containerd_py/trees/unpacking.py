@@ -13,6 +13,7 @@ import secrets
 import stat
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Final
 
 import attrs
@@ -221,12 +222,10 @@ class Unpacker:
         try:
             yield from self._content(descriptor, entry)
             self._dress(descriptor, entry)
-            try:
+            if _is_mounted(name, parent):
+                _copy_in_place(descriptor, name, parent)  # as /etc/hosts often is: by a new file it would be unmounted
+            else:
                 os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
-            except OSError as error:
-                if error.errno != errno.EBUSY:
-                    raise
-                _copy_in_place(descriptor, name, parent)  # a file that is mounted there, as /etc/hosts often is
         finally:
             os.close(descriptor)
             with suppress(OSError):
@@ -326,6 +325,8 @@ def _temporary_name() -> str:
 
 def _rename(temporary: str, name: str, parent: int) -> None:
     try:
+        if _is_mounted(name, parent):
+            raise FailedPreconditionError(f"{shown(name)} is mounted there: only a file's content can go there")
         os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
     finally:
         with suppress(OSError):  # rename() leaves it where both are the same file already
@@ -336,6 +337,22 @@ def _change_mode(name: str, mode: int, parent: int) -> None:
     # By its name it might be a link by now, which chmod(2) would follow: out of the container, for us.
     with _opened(name, parent) as handle:
         os.chmod(f"/proc/self/fd/{handle}", mode)  # noqa: PTH101
+
+
+def _is_mounted(name: str, parent: int) -> bool:
+    """Tell whether something is mounted at a name: in another mount namespace than ours rename(2) would remove it."""
+    try:
+        with _opened(name, parent) as handle:
+            return _mount_of(handle) != _mount_of(parent)
+    except FileNotFoundError:
+        return False
+
+
+def _mount_of(descriptor: int) -> str:
+    for line in Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines():
+        if line.startswith("mnt_id:"):
+            return line
+    raise FailedPreconditionError("the kernel does not tell what is mounted where")
 
 
 def _copy_in_place(source: int, name: str, parent: int) -> None:

@@ -1,14 +1,27 @@
 """Files in and out of containers that run and that do not, on all lines."""
 
 import io
+import os
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
+import anyio
 import pytest
 
-from containerd_py import Client, Image
-from tests.integration.copies import described, make_tree, resting, running
+from containerd_py import (
+    ArchiveError,
+    Client,
+    Daemon,
+    FailedPreconditionError,
+    Image,
+    InvalidArgumentError,
+    NotFoundError,
+    UserNamespace,
+    deleting,
+)
+from tests.integration.copies import IDLE, described, make_tree, resting, running
 
 
 def run_tar(*arguments) -> None:
@@ -44,3 +57,123 @@ async def test_streams_are_tar(client: Client, busybox: Image, tmp_path: Path):
     }
     with tarfile.open(fileobj=io.BytesIO(data)) as read:
         assert read.getnames()[0] == "tree"
+
+
+async def test_what_is_mounted_counts_while_it_runs(client: Client, busybox: Image, tmp_path: Path):
+    """In a running container volumes and single files are copied into and out of; /proc is empty."""
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "hosts").write_text("old")
+    mounts = [
+        {"type": "bind", "source": str(tmp_path / "volume"), "destination": "/data", "options": ["rbind"]},
+        {"type": "bind", "source": str(tmp_path / "hosts"), "destination": "/etc/hosts", "options": ["bind"]},
+    ]
+    (tmp_path / "new").write_text("new content")
+    async with running(client, busybox, mounts=mounts) as (container, _):
+        await container.copy_from_local(tmp_path / "new", "/data/in")
+        await container.copy_from_local(tmp_path / "new", "/etc/hosts")
+        async with container.copy_out("/") as archive:
+            data = b"".join([piece async for piece in archive])
+    with tarfile.open(fileobj=io.BytesIO(data)) as read:
+        names = read.getnames()
+    assert (tmp_path / "volume" / "in").read_text() == "new content"
+    assert (tmp_path / "hosts").read_text() == "new content"
+    assert {"data/in", "etc/hosts", "proc", "sys", "bin/busybox"} <= {name.removeprefix("./") for name in names}
+    assert not [name for name in names if name.removeprefix("./").startswith(("proc/", "sys/"))]
+
+
+@pytest.mark.lines("2.1")
+async def test_owners_are_root_or_as_told(client: Client, busybox: Image, tmp_path: Path):
+    """Files belong to the container's root, to whom they did, or to whom one says; outside to this user."""
+    (tmp_path / "file").write_text("x")
+    os.chown(tmp_path / "file", 12, 34)
+    (tmp_path / "file").chmod(0o4755)
+    for ids in (None, UserNamespace.of(100_000)):
+        async with resting(client, busybox, user_namespace=ids) as container:
+            for owner, expected in ((None, (0, 0)), ("source", (12, 34)), ((5, 6), (5, 6))):
+                await container.copy_from_local(tmp_path / "file", "/tmp/in", owner=owner)
+                async with container.copy_out("/tmp/in") as archive:
+                    assert (archive.status.owner, archive.status.mode & 0o7777) == (expected, 0o4755)
+            await container.copy_to_local("/tmp/in", tmp_path / "out")
+            status = (tmp_path / "out").stat()
+            assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (os.geteuid(), os.getegid(), 0o755)
+
+
+async def test_mapped_files_are_the_containers_own(client: Client, busybox: Image, tmp_path: Path):
+    """What is copied into a container with a user namespace belongs to its root, whether it runs or not."""
+    (tmp_path / "file").write_text("from outside\n")
+    ids = UserNamespace.of(100_000)
+    look = "stat -c '%u:%g' /tmp/file /tmp/later /bin/busybox; cat /tmp/file; echo more >> /tmp/later"
+    async with resting(client, busybox, user_namespace=ids, args=IDLE) as container:
+        await container.copy_from_local(tmp_path / "file", "/tmp/file")
+        async with deleting(await container.create_task()) as task:
+            await task.start()
+            await container.copy_from_local(tmp_path / "file", "/tmp/later")
+            seen = await task.run_exec(["/bin/sh", "-c", look])
+            async with container.copy_out("/bin/busybox") as archive:
+                assert archive.status.owner == (0, 0)
+        async with container.copy_out("/bin/busybox") as archive:
+            assert archive.status.owner == (0, 0)
+        await container.copy_to_local("/tmp/later", tmp_path / "back")
+    assert seen.stdout.decode().split() == ["0:0", "0:0", "0:0", "from", "outside"]
+    assert (tmp_path / "back").read_text() == "from outside\nmore\n"
+
+
+@pytest.mark.lines("2.1")
+async def test_what_goes_wrong_is_told(client: Client, busybox: Image, tmp_path: Path):
+    """No such path, no such directory, a read-only place, a socket's like: each its own error, and nothing is left."""
+    (tmp_path / "file").write_text("x")
+    async with running(client, busybox, read_only=True) as (container, _):
+        with pytest.raises(FailedPreconditionError, match="read-only"):
+            await container.copy_from_local(tmp_path / "file", "/etc/new")
+        with pytest.raises(NotFoundError, match="missing"):
+            await container.copy_to_local("/missing", tmp_path / "out")
+        with pytest.raises(NotFoundError):
+            await container.copy_from_local(tmp_path / "file", "/missing/")
+        with pytest.raises(NotFoundError):
+            await container.copy_from_local(tmp_path / "missing", "/tmp")
+        with pytest.raises(NotFoundError):
+            await container.copy_to_local("/etc/passwd", tmp_path / "no" / "out")
+        with pytest.raises(FailedPreconditionError):
+            await container.copy_to_local("/etc", tmp_path / "file")
+        with pytest.raises(ArchiveError):
+            await container.copy_in("/dev/shm", _nonsense())
+        with pytest.raises(InvalidArgumentError):
+            await container.copy_to_local("", tmp_path)
+    with pytest.raises(NotFoundError):
+        await container.copy_to_local("/etc", tmp_path)
+
+
+async def _nonsense():
+    yield b"this is no archive" * 1000
+
+
+@pytest.mark.lines("2.1")
+async def test_a_program_killed_while_it_copies_leaves_nothing(
+    client: Client, daemon: Daemon, namespace: str, busybox: Image, tmp_path: Path
+):
+    """The mounts of a container that does not run go with the program, and the container can be deleted."""
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(8 << 30)
+    async with resting(client, busybox) as container:
+        argv = [sys.executable, "-c", COPYING, daemon.address, namespace, container.id, str(tmp_path / "large")]
+        async with await anyio.open_process(argv) as program:
+            assert (await program.stdout.receive()).startswith(b"copying")
+            mounts = Path(f"/proc/{program.pid}/mountinfo").read_text()
+            program.kill()
+        for mounted in (mounts, Path("/proc/self/mountinfo").read_text()):
+            assert str(daemon.root) not in mounted
+    assert container.id not in [each.id for each in await client.list_containers()]
+
+
+COPYING = """
+import sys
+import anyio
+from containerd_py import connect
+async def main(address, namespace, name, path):
+    async with connect(address, namespace=namespace) as client, anyio.create_task_group() as group:
+        container = await client.load_container(name)
+        group.start_soon(container.copy_from_local, path, "/tmp/large")
+        await anyio.sleep(0.5)
+        print("copying", flush=True)
+anyio.run(main, *sys.argv[1:])
+"""
