@@ -22,7 +22,13 @@ from containerd_py.cni.results import CNIResult, result_from
 from containerd_py.cni.rules import remove_container_rules
 from containerd_py.cni.stopping import Stop, Stopped
 from containerd_py.cni.versions import SUPPORTED, is_at_least, newest_of, refuse
-from containerd_py.errors import CNIError, CNIProtocolError, CNIVersionError, InvalidArgumentError
+from containerd_py.errors import (
+    CNIError,
+    CNIProtocolError,
+    CNIUnknownContainerError,
+    CNIVersionError,
+    InvalidArgumentError,
+)
 from containerd_py.oci.json_fields import Fields
 
 _TAKEN: Final = "duplicate allocation"  # host-local: the container has an address already, from before a crash
@@ -107,6 +113,8 @@ class Chain:
                 self._call(
                     "DEL", network, plugin, attachment.variables(netns=netns), additions, attachment.capabilities
                 )
+            except CNIUnknownContainerError:
+                continue  # there is nothing to clean up, says the specification
             except CNIError as error:
                 failures.append(error)
         if not netns:

@@ -160,6 +160,14 @@ def test_del_goes_on_after_failures(stage: Stage):
     assert len(list(stage.chain.cache.attachments())) == 1
 
 
+def test_del_of_an_unknown_container(stage: Stage):
+    """A plugin that does not know the container (code 3) has nothing to clean up: that is success."""
+    stage.chain.add(network(), attachment())
+    stage.at("two", "DEL", 'echo \'{"code":3,"msg":"who?"}\'; exit 1')
+    stage.chain.delete(network(), attachment())
+    assert list(stage.chain.cache.attachments()) == []
+
+
 def test_del_without_a_namespace(stage: Stage, tmp_path: Path):
     """Where the namespace has gone, DEL is called with none, as the specification has it."""
     stage.chain.delete(network(), attachment(netns=tmp_path / "gone"))
