@@ -233,3 +233,32 @@ async def test_what_criu_cannot_save(client: Client, busybox: Image):
             await task.checkpoint()
         assert any("criu's log" in note and "Error" in note for note in caught.value.__notes__)
         assert (await task.status()).state is TaskState.RUNNING
+
+
+@pytest.mark.lines("2.1")
+async def test_a_checkpoint_travels_in_an_archive(
+    client: Client, busybox: Image, tmp_path: Path, daemon, seeded_images
+):
+    """Exported and imported into another namespace, with its image, a checkpoint goes on there."""
+    archive = tmp_path / "saved.tar"
+    async with (
+        deleting(await client.create_container(image=busybox, args=COUNT)) as container,
+        deleting(await container.create_task()) as task,
+    ):
+        await task.start()
+        counted = await _reach(task, 5)
+        async with deleting(await task.checkpoint("example.org/travels:1", exit=True)) as saved:
+            await client.export_images([saved.name, busybox.name], archive, all_platforms=True)
+            await task.wait()
+    async with connect(daemon.address, namespace=f"{client.namespace}-there") as there:
+        await there.import_images(archive, unpack=False, all_platforms=True)
+        saved = await there.load_image("example.org/travels:1")
+        async with (
+            deleting(await there.restore_container("arrived", "example.org/travels:1")) as restored,
+            deleting(await restored.create_task(checkpoint=saved)) as task,
+        ):
+            await task.start()
+            assert await _reach(task, counted + 1) > counted
+        await saved.delete()
+        await there.images.delete(busybox.name, synchronous=True)
+        await there.namespaces.delete(there.namespace)
