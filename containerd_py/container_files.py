@@ -94,6 +94,7 @@ class ContainerFiles:
 
         Raises:
             PermissionDeniedError: This user may not read its files; root on the daemon's host may.
+            RemoteDaemonError: The daemon is on another host.
             FailedPreconditionError: It has no snapshot, or one that is not on this machine.
         """
         return await container_changes(self._services, self._id)

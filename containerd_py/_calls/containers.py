@@ -233,6 +233,7 @@ class ContainerCalls(Calls):
         was created and never started is taken for unused.
 
         Raises:
+            RemoteDaemonError: The daemon is on another host.
             PermissionDeniedError: There are shims of other users, so that only root can tell.
             FailedPreconditionError: There is no default directory.
         """

@@ -9,12 +9,14 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Final
 
 import attrs
 
 from containerd_py._completion import run_to_completion
 from containerd_py._flows.layer_diffs import diff_snapshot, view_snapshot
 from containerd_py._flows.leasing import hold_lease
+from containerd_py._flows.same_host import require_same_host
 from containerd_py._flows.steps import run_steps
 from containerd_py._flows.undoing import undoing
 from containerd_py.errors import FailedPreconditionError
@@ -27,13 +29,14 @@ from containerd_py.trees.failures import typed_errors
 from containerd_py.trees.private_mounts import open_mounted
 from containerd_py.types import Descriptor, Mount
 
-_UPPER: str = "upperdir="
-_REDIRECTS: str = "redirect_dir=on"
+_UPPER: Final = "upperdir="
+_REDIRECTS: Final = "redirect_dir=on"
 
 
 async def container_changes(services: Services, container_id: str) -> list[FileChange]:
     """Compare a container's files with its image's; see `Container.changes`."""
     record = await _record(services, container_id)
+    await require_same_host(services, "a container's files are compared with its image's")
     snapshots = services.snapshotter(record.snapshotter)
     info = await snapshots.stat(record.snapshot_key)
     if info.kind is not SnapshotKind.ACTIVE:

@@ -8,6 +8,7 @@ from functools import partial
 from posixpath import basename, dirname
 
 from containerd_py._completion import run_to_completion
+from containerd_py._flows.same_host import require_same_host
 from containerd_py.cio.fifo_orphans import find_left_folders, remove_left_folder
 from containerd_py.services.bundle import Services
 
@@ -16,6 +17,7 @@ async def cleanup_fifos(
     services: Services, directory: str | os.PathLike[str] | None, *, older_than: timedelta, dry_run: bool
 ) -> list[str]:
     """Remove the FIFO folders that nobody uses; see `Client.cleanup_fifos`."""
+    await require_same_host(services, "FIFOs of tasks are looked after")
     find = partial(find_left_folders, directory, older_than=older_than.total_seconds())
     left = await run_to_completion(find)
     if not left:

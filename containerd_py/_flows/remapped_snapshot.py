@@ -19,6 +19,7 @@ import attrs
 from containerd_py._completion import run_to_completion
 from containerd_py._flows.exclusive import exclusively
 from containerd_py._flows.prepare_snapshot import prepare_snapshot
+from containerd_py._flows.same_host import require_same_host
 from containerd_py._flows.steps import run_steps
 from containerd_py._flows.undoing import settled, undoing
 from containerd_py.errors import AlreadyExistsError, NotFoundError, NotSupportedError, PermissionDeniedError
@@ -71,6 +72,7 @@ async def _copied(leased: Services, snapshotter: str, parent: str, ids: UserName
     async with exclusively(leased.connection, "remapping", leased.namespace, snapshotter, name):
         if await _hold(leased, snapshotter, name):
             return name
+        await require_same_host(leased, "a copy of an image for a user namespace is made")
         key = f"{name}-{secrets.token_hex(8)}"
         async with undoing(leased.connection) as undo:
             undo.push(f"removing snapshot {key}", partial(leased.in_scope().snapshotter(snapshotter).remove, key))
