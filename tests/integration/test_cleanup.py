@@ -79,6 +79,7 @@ async def test_what_is_kept_stays(client: Client, busybox: Image):
     await container.delete()
 
 
+@pytest.mark.lines("2.1")
 async def test_what_a_container_has_outside_of_the_daemon_goes_too(client: Client, busybox: Image, data_root: Path):
     """Task, container, snapshot, own volume, directory with its log, and name: all are gone at the end of the block."""
     async with Cleanup() as cleanup:

@@ -80,6 +80,7 @@ async def test_what_cannot_be_a_name_is_refused(client: Client, busybox: Image, 
     assert not data_root.exists()
 
 
+@pytest.mark.lines("2.1")
 async def test_of_two_programs_one_wins(client: Client, busybox: Image):
     """However two programs race for a name, one has it and the other is told who."""
     async with (

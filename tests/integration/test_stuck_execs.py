@@ -1,12 +1,13 @@
 """Tasks whose shim waits for a program that was killed between asking for an exec and reading from it."""
 
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
 import pytest
 
-from containerd_py import Client, Image, deleting
+from containerd_py import Client, ExitStatus, Image, Task, deleting
 from containerd_py._flows.specs import process_to_value
 
 SLEEP = ["/bin/sleep", "1000"]
@@ -29,15 +30,25 @@ async def start_and_die(client: Client, container_id: str, exec_id: str, folder:
     assert scope.cancelled_caught
 
 
-@pytest.mark.parametrize("way", ["delete", "stop"])
-async def test_the_task_can_be_ended(client: Client, busybox: Image, tmp_path: Path, way: str):
+async def test_the_task_can_be_deleted(client: Client, busybox: Image, tmp_path: Path):
     """The shim tells no end of the task until the exec has started: it is set free, and the task ends in time."""
+    await check_ending(client, busybox, tmp_path, lambda task: task.delete(force=True))
+
+
+@pytest.mark.lines("2.1")
+async def test_the_task_can_be_stopped(client: Client, busybox: Image, tmp_path: Path):
+    """Stopping does the same."""
+    await check_ending(client, busybox, tmp_path, lambda task: task.stop(grace=0.1))
+
+
+async def check_ending(client: Client, busybox: Image, tmp_path: Path, end: Callable[[Task], Awaitable[ExitStatus]]):
+    """Let a task get stuck, and see it end."""
     async with deleting(await client.create_container(image=busybox, args=SLEEP)) as container:
         task = await container.create_task()
         await task.start()
         await start_and_die(client, container.id, "stuck", tmp_path)
         with anyio.fail_after(8):
             loaded = await container.load_task()
-            status = await (loaded.stop(grace=0.1) if way == "stop" else loaded.delete(force=True))
+            status = await end(loaded)
         assert status.code == 137
         assert await client.tasks.list() == []

@@ -37,6 +37,7 @@ async def test_data_outlives_the_container(client: Client, busybox: Image, data_
     assert not folder.exists()
 
 
+@pytest.mark.lines("2.1")
 async def test_an_empty_volume_gets_the_images_content(client: Client, layered: Image):
     """Files, links, owners and modes of the image are copied once; what is in a volume already stays."""
     script = "ls -ln /etc; stat -c '%a %u' /etc; cat /etc/added || echo changed >/etc/added"
@@ -53,6 +54,7 @@ async def test_an_empty_volume_gets_the_images_content(client: Client, layered: 
     await client.volumes.delete("etc")
 
 
+@pytest.mark.lines("2.1")
 async def test_a_containers_own_volumes_go_with_it(client: Client, layered: Image):
     """Volumes without a name, also those the image declares, are there while the container is, and named in labels."""
     declared = (await layered.config()).volumes
