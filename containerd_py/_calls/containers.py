@@ -190,7 +190,16 @@ class ContainerCalls(Calls):
         rw: bool = True,
         spec_options: Sequence[SpecOption] = (),
         labels: Mapping[str, str] = NO_LABELS,
-        **networking: Unpack[NetworkOptions],
+        network: NetworkChoice | None = None,
+        ports: Sequence[str | int | PortMapping] = (),
+        hostname: str | None = None,
+        dns: Sequence[str] = (),
+        dns_search: Sequence[str] = (),
+        dns_options: Sequence[str] = (),
+        extra_hosts: Mapping[str, str] | None = None,
+        ip: str | Sequence[str] | None = None,
+        mac: str | None = None,
+        plugin_arguments: Mapping[str, object] | None = None,
     ) -> Container:
         """Create a container as a checkpoint tells it: its spec, runtime and image and, with `rw`, its files.
 
@@ -204,8 +213,20 @@ class ContainerCalls(Calls):
             AlreadyExistsError: The ID is taken.
             InvalidArgumentError: The image is no checkpoint of a container.
         """
+        networking: NetworkOptions = {
+            "network": network,
+            "ports": ports,
+            "hostname": hostname,
+            "dns": dns,
+            "dns_search": dns_search,
+            "dns_options": dns_options,
+            "extra_hosts": extra_hosts,
+            "ip": ip,
+            "mac": mac,
+            "plugin_arguments": plugin_arguments,
+        }
         return await restore_container(
-            self._services, id, checkpoint, rw=rw, spec_options=spec_options, labels=labels, **networking
+            self._services, id, checkpoint, rw=rw, spec_options=spec_options, labels=labels, networking=networking
         )
 
     async def cleanup_state_directories(self) -> list[str]:

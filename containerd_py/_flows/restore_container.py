@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Final, Unpack
+from typing import Final
 
 import attrs
 
@@ -67,7 +67,7 @@ async def restore_container(
     rw: bool = True,
     spec_options: Sequence[SpecOption] = (),
     labels: Mapping[str, str] = NO_LABELS,
-    **networking: Unpack[NetworkOptions],
+    networking: NetworkOptions | None = None,
 ) -> Container:
     """Create a container as a checkpoint tells it; see `Client.restore_container`."""
     container_id = check_identifier(id, "container ID")
@@ -80,9 +80,10 @@ async def restore_container(
     config = await image.config()
     stop_signal = {STOP_SIGNAL: config.stop_signal or "SIGTERM"}
     chosen_labels = {**container_labels(config).labels, **stop_signal, **labels}
-    plan = await plan_networks(services, container_id, None, networking)
+    plan = await plan_networks(services, container_id, None, networking or {})
     own = with_own_network()(found.spec)
-    networks = plan.names if networking else _networks(own)
+    is_connected = networking is not None and networking.get("network") is not None
+    networks = plan.names if is_connected else _networks(own)
     async with (
         holding_state_directory(services, container_id) if plan.state is not None else nullcontext() as state,
         undoing(services.connection) as undo,
@@ -90,7 +91,7 @@ async def restore_container(
         chosen_labels |= nerdctl_labels(
             namespace=services.namespace, platform=config.platform, networks=networks, state=state, name=None
         )
-        connected = plan.spec_options(state) if networking else []
+        connected = plan.spec_options(state) if is_connected or state is not None else []
         options = [without_nerdctl_annotations(), *connected, *spec_options, with_nerdctl_annotations(chosen_labels)]
         spec = compose(*options)(_in_own_cgroup(own, services.namespace, container_id))
         async with hold_lease(services) as leased:
