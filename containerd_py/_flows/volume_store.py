@@ -99,6 +99,8 @@ class VolumeStore:
             OSError: This user may not remove it.
         """
         place, going = Path(self.path, name), Path(self.path, _GOING + name)
+        if place.is_symlink() or not place.is_dir():
+            raise NotFoundError(f"there is no volume {name!r}")
         check_nothing_mounted(str(place))
         try:
             remove_tree(str(going))

@@ -9,7 +9,13 @@ import anyio
 import pytest
 
 from containerd_py import Client, Image, deleting
-from containerd_py.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
+from containerd_py.errors import (
+    AlreadyExistsError,
+    ContainerdError,
+    InvalidArgumentError,
+    NotFoundError,
+    ProcessExitError,
+)
 from tests.integration.other_program import open_other_program
 
 SLEEP = ["/bin/sleep", "1000"]
@@ -59,6 +65,18 @@ async def test_a_taken_name_tells_its_holder(client: Client, busybox: Image):
         with pytest.raises(NotFoundError):
             await client.snapshotter("overlayfs").stat("second")
     await (await client.create_container(image=busybox, args=SLEEP, name="web")).delete()
+
+
+@pytest.mark.lines("2.1")
+async def test_a_run_leaves_nothing(client: Client, busybox: Image, data_root: Path):
+    """A run with a name and a volume of its own takes both with it, also when it fails."""
+    options = {"name": "web", "volumes": ["/own"]}
+    await client.run(busybox, ["/bin/true"], **options)
+    with pytest.raises(ProcessExitError):
+        await client.run(busybox, ["/bin/false"], **options)
+    with pytest.raises(ContainerdError):
+        await client.run(busybox, ["/no-such-command"], **options)
+    assert list(data_root.glob("*/*/*/*")) == []
 
 
 @pytest.mark.lines("2.1")
