@@ -69,10 +69,11 @@ def long_tag(data: bytes, at: int) -> tuple[int, int]:
 def end_of(data: bytes, at: int, limit: int) -> tuple[int, int]:
     """Return where a field's content begins whose length stands at a position, and where it ends."""
     size, begin = varint(data, at)
-    end = begin + size
-    if end > limit or size > _LONGEST_FIELD:
+    if begin - at > 5 or size > _LONGEST_FIELD:
+        raise DecodeError("a field's length is out of range")
+    if begin + size > limit:
         raise IndexError
-    return begin, end
+    return begin, begin + size
 
 
 def skip(data: bytes, tag: int, at: int, limit: int, depth: int = 0) -> int:

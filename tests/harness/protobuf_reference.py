@@ -239,7 +239,8 @@ def _tagged(random: Random, number: int, kind: int, content: bytes, depth: int) 
         case 1:
             return tag + struct.pack("<d", random.choice([0.0, -2.5]))
         case 2:
-            return tag + varint(len(content), random.choice([0] * 20 + [1, 3])) + content
+            size = len(content) if random.random() < 0.98 else random.choice([2**31, 2**32, 2**63, 2**64])
+            return tag + varint(size, random.choice([0] * 20 + [1, 3, 4, 5, 8])) + content
         case 3:
             inner = b"".join(_tagged(random, 9, random.choice([0, 2, 5]), b"y", 0) for _ in range(random.randrange(3)))
             return tag + inner + varint((number if random.random() < 0.8 else 5) << 3 | 4)
