@@ -27,13 +27,13 @@ _REVISION_3: Final = 0x03000000  # and with the ID of whose root it is
 def shift_owners(root: int, ids: UserNamespace) -> Generator[None, None, None]:
     """Change the owners of a directory, given by its descriptor, and of all below it; yields now and then.
 
-    Nobody changes the tree meanwhile. A file with several names is given away once.
+    Nobody changes the tree meanwhile. A file with several names is given away once, or, by overlayfs, becomes several.
 
     Raises:
         InvalidArgumentError: A file belongs to somebody the namespace has not.
         FailedPreconditionError: The file system does not allow it.
     """
-    seen: set[tuple[int, int]] = set()
+    shifted: dict[tuple[int, int], tuple[int, int]] = {}
     with typed_errors("giving a snapshot's files away"):
         _shift(root, os.fstat(root), ids)
     with closing(walk(root)) as below:
@@ -41,17 +41,23 @@ def shift_owners(root: int, ids: UserNamespace) -> Generator[None, None, None]:
             if not count % _AT_ONCE:
                 yield
             with typed_errors(f"giving {shown(found.path)} away"):
-                _shift_once(found, ids, seen)
+                _shift_once(found, ids, shifted)
 
 
-def _shift_once(found: Found, ids: UserNamespace, seen: set[tuple[int, int]]) -> None:
-    if found.is_directory or found.status.st_nlink == 1:
-        _shift(found.descriptor, found.status, ids)
-    elif (found.status.st_dev, found.status.st_ino) not in seen:
-        _shift(found.descriptor, found.status, ids)
-        # Asked anew: overlayfs copies a file of a lower layer up, and may give it another number by that.
+def _shift_once(found: Found, ids: UserNamespace, shifted: dict[tuple[int, int], tuple[int, int]]) -> None:
+    """Give a file away unless that was done under another of its names.
+
+    overlayfs copies a file of a lower layer under the one name it is changed by: the others stay as they were, and show
+    the same number.
+    """
+    owner = (found.status.st_uid, found.status.st_gid)
+    identity = (found.status.st_dev, found.status.st_ino)
+    if shifted.get(identity) == owner:
+        return
+    _shift(found.descriptor, found.status, ids)
+    if not found.is_directory and found.status.st_nlink > 1:
         now = os.fstat(found.descriptor)
-        seen |= {(found.status.st_dev, found.status.st_ino), (now.st_dev, now.st_ino)}
+        shifted[identity] = shifted[now.st_dev, now.st_ino] = ids.to_host(*owner)
 
 
 def _shift(handle: int, status: os.stat_result, ids: UserNamespace) -> None:
