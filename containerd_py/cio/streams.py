@@ -19,11 +19,12 @@ from anyio import (
     current_time,
     notify_closing,
     sleep,
-    wait_readable,
     wait_writable,
 )
 from anyio.abc import ByteReceiveStream, ByteSendStream
 from anyio.lowlevel import checkpoint
+
+from containerd_py.cio.arrivals import Arrivals
 
 FIFO_CAPACITY: Final = 1 << 20  # bytes: fs.pipe-max-size, what an unprivileged process may ask for
 READER_GRACE: Final = 2.0  # seconds for the shim to open stdin, which it does in the background of Create or Start
@@ -45,6 +46,8 @@ class FifoReceiveStream(ByteReceiveStream):
         self._writer_expected = writer_expected
         self._ends_when_empty = False
         self._at_end = False
+        self._left = b""  # what a receive that was cancelled had taken
+        self._arrivals = Arrivals(fd)
         self._guard = ResourceGuard("receiving from")
         _enlarge(fd)
 
@@ -56,16 +59,24 @@ class FifoReceiveStream(ByteReceiveStream):
         if max_bytes < 1:
             raise ValueError("max_bytes must be positive")
         with self._guard:
-            await checkpoint()
-            return await self._taken(lambda fd: os.read(fd, max_bytes))
+            await self._arrivals.let_others_run()
+            if self._left and self._fd >= 0:
+                taken, self._left = self._left[:max_bytes], self._left[max_bytes:]
+                return taken
+            return await self._taken(lambda fd: os.read(fd, max_bytes), lambda taken: taken)
 
     async def receive_into(self, buffer: bytearray | memoryview) -> int:
         """Put what is there into a buffer, at most its length, and return the number of bytes; else as `receive`."""
         if not buffer:
             raise ValueError("the buffer must have room")
         with self._guard:
-            await checkpoint()
-            return await self._taken(lambda fd: os.readv(fd, [buffer]))
+            await self._arrivals.let_others_run()
+            if self._left and self._fd >= 0:
+                taken = min(len(buffer), len(self._left))
+                memoryview(buffer).cast("B")[:taken] = self._left[:taken]
+                self._left = self._left[taken:]
+                return taken
+            return await self._taken(lambda fd: os.readv(fd, [buffer]), lambda taken: bytes(buffer[:taken]))
 
     async def aclose(self) -> None:
         """Close our end. A process that goes on writing then waits for ever: the shim keeps the FIFO open."""
@@ -77,14 +88,13 @@ class FifoReceiveStream(ByteReceiveStream):
         if self._fd < 0:
             return
         fd, self._fd = self._fd, -1
-        notify_closing(fd)
+        self._arrivals.stop()
         os.close(fd)
 
     def end_when_empty(self) -> None:
         """From now on take an empty FIFO for the end, whoever still has it open."""
         self._ends_when_empty = True
-        if self._fd >= 0:
-            notify_closing(self._fd)  # wakes a waiting receive, which then looks again
+        self._arrivals.wake()
 
     def end_without_writer(self) -> None:
         """End the stream unless somebody has it open for writing: no other writer will come."""
@@ -94,7 +104,7 @@ class FifoReceiveStream(ByteReceiveStream):
         # /proc, for the path may be gone or somebody else's by now.
         os.close(os.open(f"/proc/self/fd/{self._fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
 
-    async def _taken(self, take: Callable[[int], _Taken]) -> _Taken:
+    async def _taken(self, take: Callable[[int], _Taken], keep: Callable[[_Taken], bytes]) -> _Taken:
         # Nothing may be awaited between taking bytes and returning them: a cancellation there would lose them.
         while True:
             if self._fd < 0:
@@ -110,8 +120,12 @@ class FifoReceiveStream(ByteReceiveStream):
                     return taken
                 self._at_end = self._ends_when_empty or not self._writer_expected or self._has_hung_up()
             if not self._at_end:
-                with suppress(ClosedResourceError):  # closed, or to end when empty: the loop looks
-                    await wait_readable(self._fd)
+                arrived = await self._arrivals.take(take, self._keep, keep)
+                if arrived:
+                    return arrived
+
+    def _keep(self, data: bytes) -> None:
+        self._left = data
 
     def _has_hung_up(self) -> bool:
         # Reading gives b"" also before the first writer has come. poll(2) tells the difference: Linux reports a

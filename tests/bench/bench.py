@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import attrs
 import grpclib.client
 
-from containerd_py import Client, connect, for_each, open_daemon, open_fifos
-from containerd_py._generated.containerd.services.containers.v1 import ContainersStub, ListContainersRequest
-from containerd_py._generated.containerd.services.content.v1 import ContentStub, ReadContentRequest
-from containerd_py._generated.containerd.services.version.v1 import VersionStub
+from containerd_py import Client, connect, open_daemon
 from containerd_py.daemon import Daemon
-from containerd_py.errors import NotFoundError
-from containerd_py.services.containers import ContainerRecord, Runtime
 from containerd_py.testing.images import busybox_layout
 from containerd_py.testing.layers import random_layers
 from containerd_py.testing.registry import LocalRegistry, open_registry
-from containerd_py.typeurl import RUNTIME_SPEC, TypedValue
-from tests.bench import records
+from tests.bench import records, starts, wire
+from tests.bench.goals import table
 from tests.bench.measuring import Comparison, Job, compare
 from tests.bench.registries import pushing, ranged
 
 DAEMONS = Path(__file__).parents[2] / ".cache" / "daemons"
 MIB = 2**20
 NAMESPACE = "bench"
-Call = Callable[[], Awaitable[object]]
 
 
 @attrs.frozen
@@ -48,11 +42,10 @@ class Bench:
     folder: Path
     runs: int
 
-    async def ctr(self, *arguments: str, stdin: Path | None = None) -> None:
+    async def ctr(self, *arguments: str) -> None:
         """Run ctr on the daemon; its output is thrown away."""
         command = [str(self.ctr_path), "--address", self.daemon.address, "--namespace", NAMESPACE, *arguments]
-        data = None if stdin is None else await anyio.Path(stdin).read_bytes()
-        await anyio.run_process(command, input=data, stdout=-3, stderr=-1)
+        await anyio.run_process(command, stdout=-3, stderr=-1)
 
     async def forget_images(self) -> None:
         """Remove every image and wait until its content and snapshots are gone."""
@@ -71,128 +64,10 @@ class Bench:
         return {"containerd-namespace": NAMESPACE}
 
 
-async def unary(bench: Bench) -> Comparison:
-    """200 Version calls, one after the other and 50 at once."""
-    stock = VersionStub(bench.stock, metadata=bench.metadata)
-
-    async def in_turn(call: Call) -> None:
-        for _ in range(200):
-            await call()
-
-    async def at_once(call: Call) -> None:
-        await for_each(range(200), lambda _: call(), limit=50)
-
-    return await compare(
-        "unary: 200 Version calls",
-        {
-            "containerd_py in turn": lambda: in_turn(bench.client.version),
-            "stock grpclib in turn": lambda: in_turn(stock.version),
-            "containerd_py 50 at once": lambda: at_once(bench.client.version),
-            "stock grpclib 50 at once": lambda: at_once(stock.version),
-        },
-        baseline="stock grpclib in turn",
-        runs=bench.runs,
-    )
-
-
-async def listing(bench: Bench) -> Comparison:
-    """List 1,000 containers with specs of 6 kB."""
-    client = bench.client.in_namespace("bench-list")
-    spec = TypedValue(type_url=RUNTIME_SPEC, value=b'{"ociVersion":"1.0.2","annotations":{"a":"' + b"x" * 6000 + b'"}}')
-    for number in range(1000):
-        record = ContainerRecord(id=f"c{number}", runtime=Runtime(name="io.containerd.runc.v2"), spec=spec)
-        await client.containers.create(record)
-    stock = ContainersStub(bench.stock, metadata={"containerd-namespace": "bench-list"})
-
-    async def ctr() -> None:
-        command = [
-            str(bench.ctr_path),
-            "--address",
-            bench.daemon.address,
-            "-n",
-            "bench-list",
-            "containers",
-            "list",
-            "-q",
-        ]
-        await anyio.run_process(command)
-
-    result = await compare(
-        "list of 1,000 containers",
-        {
-            "containerd_py": client.containers.list,
-            "stock grpclib, messages": lambda: stock.list(ListContainersRequest()),
-            "ctr containers list": ctr,
-        },
-        baseline="ctr containers list",
-        runs=bench.runs,
-    )
-    for number in range(1000):
-        await client.containers.delete(f"c{number}")
-    return result
-
-
-async def content(bench: Bench) -> list[Comparison]:
-    """Write and read a blob of 256 MiB."""
-    size = 256 * MIB
-    data = os.urandom(size)
-    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    source = bench.folder / "blob"
-    source.write_bytes(data)
-    client = bench.client
-
-    async def reset() -> None:
-        with suppress(NotFoundError):
-            await client.content.delete(digest)
-        await bench.collect()
-
-    async def write() -> None:
-        async with client.content.open_writer("bench-write", total=size, expected=digest) as writer:
-            await writer.write(data)
-            await writer.commit()
-
-    async def ctr_write() -> None:
-        await bench.ctr(
-            "content", "ingest", "--expected-digest", digest, "--expected-size", str(size), "b", stdin=source
-        )
-
-    writing = await compare(
-        "content write, 256 MiB",
-        {"containerd_py": write, "ctr content ingest": ctr_write},
-        baseline="ctr content ingest",
-        runs=bench.runs,
-        reset=reset,
-    )
-    await reset()
-    await write()
-    stock = ContentStub(bench.stock, metadata=bench.metadata)
-
-    async def read() -> None:
-        async with client.content.open_reader(digest) as chunks:
-            async for _ in chunks:
-                pass
-
-    async def stock_read() -> None:
-        async for _ in stock.read(ReadContentRequest(digest=digest)):
-            pass
-
-    async def ctr_read() -> None:
-        await bench.ctr("content", "get", digest)
-
-    reading = await compare(
-        "content read, 256 MiB",
-        {"containerd_py": read, "stock grpclib": stock_read, "ctr content get": ctr_read},
-        baseline="ctr content get",
-        runs=bench.runs,
-    )
-    await reset()
-    return [writing, reading]
-
-
 async def pulling(bench: Bench) -> list[Comparison]:
-    """Pull 8 layers of 64 MiB, and 40 small ones."""
+    """Pull 8 layers of 64 MiB, and 60 small ones."""
     results = []
-    for title, count, size in (("8 x 64 MiB", 8, 64 * MIB), ("40 x 64 KiB", 40, 64 * 1024)):
+    for title, count, size in (("8 x 64 MiB", 8, 64 * MIB), ("60 x 64 KiB", 60, 64 * 1024)):
         layout = busybox_layout(bench.folder / f"layers-{count}", layers=random_layers(count, size))
         await bench.registry.push(layout, f"layers-{count}")
         ref = bench.registry.reference(f"layers-{count}")
@@ -221,86 +96,6 @@ async def pulling(bench: Bench) -> list[Comparison]:
         )
         results.append(comparison)
     return results
-
-
-async def running(bench: Bench) -> Comparison:
-    """Run a container to its end and remove it."""
-    layout = busybox_layout(bench.folder / "busybox")
-    await bench.registry.push(layout, "busybox")
-    ref = bench.registry.reference("busybox")
-    image = await bench.client.pull(ref, via="client")
-    counter = iter(range(10**6))
-
-    async def ours() -> None:
-        for _ in range(5):
-            await bench.client.run(image, ["/bin/echo", "hello"])
-
-    async def ctr() -> None:
-        for _ in range(5):
-            await bench.ctr("run", "--rm", ref, f"ctr-{next(counter)}", "/bin/echo", "hello")
-
-    async def ours_at_once() -> None:
-        async with anyio.create_task_group() as group:
-            for _ in range(5):
-                group.start_soon(bench.client.run, image, ["/bin/echo", "hello"])
-
-    async def ctr_at_once() -> None:
-        async with anyio.create_task_group() as group:
-            for _ in range(5):
-                arguments = ("run", "--rm", ref, f"ctr-{next(counter)}", "/bin/echo", "hello")
-                group.start_soon(bench.ctr, *arguments)
-
-    return await compare(
-        "5 containers run and removed",
-        {
-            "containerd_py in turn": ours,
-            "ctr run --rm in turn": ctr,
-            "containerd_py at once": ours_at_once,
-            "ctr run --rm at once": ctr_at_once,
-        },
-        baseline="ctr run --rm in turn",
-        runs=bench.runs,
-    )
-
-
-async def fifo(bench: Bench) -> Comparison:
-    """Read 1 GiB through a container's stdout, and the same through a bare FIFO."""
-    await bench.registry.push(busybox_layout(bench.folder / "fifo"), "busybox")
-    image = await bench.client.ensure_image(bench.registry.reference("busybox"), via="client")
-    size = 1024 * MIB
-
-    async def container() -> None:
-        async with bench.client.open_run(image, ["/bin/dd", "if=/dev/zero", "bs=1M", "count=1024"]) as task:
-            await _drain(task.stdout, size)
-
-    async def bare() -> None:
-        async with open_fifos(stdin=False, stderr=False) as io:
-            with Path(io.config.stdout).open("wb") as sink:
-                process = await anyio.open_process(
-                    ["dd", "if=/dev/zero", "bs=1M", "count=1024"], stdout=sink, stderr=-3
-                )
-            await io.release()
-            async with process:
-                await _drain(io.stdout, size)
-
-    async def ctr() -> None:
-        arguments = ("/bin/dd", "if=/dev/zero", "bs=1M", "count=1024")
-        await bench.ctr("run", "--rm", bench.registry.reference("busybox"), f"fifo-{os.urandom(4).hex()}", *arguments)
-
-    return await compare(
-        "1 GiB through a task's stdout",
-        {"containerd_py": container, "ctr run to /dev/null": ctr, "containerd_py, bare FIFO": bare},
-        baseline="ctr run to /dev/null",
-        runs=bench.runs,
-    )
-
-
-async def _drain(stream: AsyncIterator[bytes] | None, size: int) -> None:
-    assert stream is not None
-    count = 0
-    async for chunk in stream:
-        count += len(chunk)
-    assert count == size, f"{count} bytes instead of {size}"
 
 
 async def archives(bench: Bench) -> list[Comparison]:
@@ -352,20 +147,23 @@ async def archives(bench: Bench) -> list[Comparison]:
     return results
 
 
+# What goals are set for (tests.bench.goals), in about ten minutes; and the rest, with --all.
 MEASUREMENTS = {
-    "unary": unary,
-    "list": listing,
     "codec": records.codecs,
     "records": records.containers,
-    "many": records.many,
     "imports": records.imports,
-    "content": content,
+    "unary": wire.unary,
+    "content": wire.content,
     "pull": pulling,
+    "run": starts.running,
+    "exec": starts.exec_latency,
+    "fifo": starts.fifo,
+}
+MORE = {
+    "many": records.many,
     "ranged": ranged,
     "push": pushing,
     "archives": archives,
-    "run": running,
-    "fifo": fifo,
 }
 
 
@@ -384,25 +182,27 @@ async def prepared(line: str, runs: int) -> AsyncIterator[Bench]:
 
 
 async def main(lines: list[str], only: list[str], runs: int) -> None:
-    """Measure and print."""
+    """Measure and print; the table of goals comes last."""
     for line in lines:
+        compared: list[Comparison] = []
         async with prepared(line, runs) as bench:
-            print(
-                f"\n=== containerd {bench.daemon.version}, {runs} interleaved runs, {os.cpu_count()} cores", flush=True
-            )
-            for name, measure in MEASUREMENTS.items():
-                if only and name not in only:
-                    continue
-                measured = await measure(bench)
-                for comparison in measured if isinstance(measured, list) else [measured]:
-                    print("\n".join(comparison.rows()), flush=True)
+            heading = f"containerd {bench.daemon.version}, {runs} interleaved runs, {os.cpu_count()} cores"
+            print(f"\n=== {heading}", flush=True)
+            for name in only:
+                measured: Any = await (MEASUREMENTS | MORE)[name](bench)
+                for result in measured if isinstance(measured, list) else [measured]:
+                    print("\n".join(result.rows()), flush=True)
+                    compared += [result] if isinstance(result, Comparison) else []
+        print("\n".join(["", heading, "", *table(compared)]), flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--line", action="append", choices=["1.6", "1.7", "2.1"], help="default: 2.1")
-    parser.add_argument("--only", default="", help=f"comma-separated, of: {', '.join(MEASUREMENTS)}")
+    parser.add_argument("--only", default="", help=f"comma-separated, of: {', '.join(MEASUREMENTS | MORE)}")
+    parser.add_argument("--all", action="store_true", help=f"also {', '.join(MORE)}")
     parser.add_argument("--runs", type=int, default=5)
     arguments = parser.parse_args()
     chosen = [name for name in arguments.only.split(",") if name]
-    anyio.run(main, arguments.line or ["2.1"], chosen, arguments.runs)
+    default = [*MEASUREMENTS, *(MORE if arguments.all else ())]
+    anyio.run(main, arguments.line or ["2.1"], chosen or default, arguments.runs)

@@ -19,6 +19,21 @@ class Comparison:
     baseline: str
     seconds: Mapping[str, list[float]]
     note: str = ""  # what one run amounts to, for rates
+    cpu: Mapping[str, list[float]] = attrs.field(factory=dict)  # seconds of this process's, children left out
+
+    def median(self, way: str) -> float:
+        """Return a way's median, in seconds."""
+        return statistics.median(self.seconds[way])
+
+    def without(self, start_up: float, way: str) -> Comparison:
+        """Subtract what a way spends on starting a process, in seconds."""
+        seconds = [max(0.0, second - start_up) for second in self.seconds[way]]
+        noted = self.noted(f"{start_up:.3f} s of start-up subtracted from {way}")
+        return attrs.evolve(noted, seconds={**self.seconds, way: seconds})
+
+    def noted(self, note: str) -> Comparison:
+        """Add a note."""
+        return attrs.evolve(self, note=f"{self.note}; {note}" if self.note else note)
 
     def rows(self) -> list[str]:
         """Return a line for each way: median, spread and its ratio to the baseline's median."""
@@ -28,7 +43,8 @@ class Comparison:
             median = statistics.median(seconds)
             spread = f"{min(seconds):.3f} to {max(seconds):.3f}"
             ratio = "baseline" if name == self.baseline else f"{median / base:.2f} x {self.baseline}"
-            lines.append(f"    {name:28} {median:8.3f} s  ({spread}, {len(seconds)} runs)  {ratio}")
+            cpu = f", {statistics.median(self.cpu[name]):.3f} s of our CPU" if name in self.cpu else ""
+            lines.append(f"    {name:28} {median:8.3f} s  ({spread}, {len(seconds)} runs{cpu})  {ratio}")
         return lines
 
 
@@ -41,19 +57,23 @@ async def compare(
     reset: Job | None = None,
     note: str = "",
     clock: Callable[[], float] = time.perf_counter,
+    warm: bool = True,
 ) -> Comparison:
     """Run every job `runs` times, in turn, after one run each that does not count; `reset` precedes every run.
 
     `time.process_time` as the clock counts this process alone: for what computes, beside a daemon or others at work.
+    `warm` False leaves the first, uncounted runs out.
     """
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
-    for turn in range(runs + 1):
+    cpu: dict[str, list[float]] = {name: [] for name in jobs}
+    for turn in range(0 if warm else 1, runs + 1):
         order = list(jobs.items())
         for name, job in order if turn % 2 else reversed(order):
             if reset is not None:
                 await reset()
-            began = clock()
+            began, cpu_began = clock(), time.process_time()
             await job()
             if turn > 0:
                 seconds[name].append(clock() - began)
-    return Comparison(title, baseline, seconds, note)
+                cpu[name].append(time.process_time() - cpu_began)
+    return Comparison(title, baseline, seconds, note, {} if clock is time.process_time else cpu)
