@@ -7,13 +7,16 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
+import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream
 
 from containerd_py._flows.criu_errors import raise_explained
 from containerd_py._flows.exits import ExitWatch, wait_for_exit, watch_exit
 from containerd_py._flows.killed import KILL_BOUND, dies, sends
+from containerd_py._flows.parallel import unwrapped
 from containerd_py._flows.undoing import settled
 from containerd_py.cio.config import NULL_IO, IOConfig
+from containerd_py.cio.unread import take_unread
 from containerd_py.errors import (
     FailedPreconditionError,
     NotFoundError,
@@ -134,7 +137,8 @@ class Process:
     async def delete(self, *, force: bool = False) -> ExitStatus:
         """Delete it and return how it ended; `force` kills it first.
 
-        Output that was not yet read stays readable.
+        Output that was not yet read stays readable; with `force`, what is more than a FIFO holds is dropped where
+        nobody reads it, since the daemon waits for it.
 
         Raises:
             FailedPreconditionError: It runs and `force` is False.
@@ -143,7 +147,7 @@ class Process:
         if force:
             await self._end_by_force()
         try:
-            return await settled(self._delete_and_settle)
+            return await settled(self._delete_though_unread if force else self._delete_and_settle)
         except (UnknownError, FailedPreconditionError) as error:
             if (state := (await self.status()).state) in _ALIVE:
                 raise FailedPreconditionError(f"{self!r} is {state}: stop it first, or use force=True") from error
@@ -153,6 +157,15 @@ class Process:
         status = await self._delete()
         if self._watch is not None:
             self._watch.settle(status)
+        return status
+
+    async def _delete_though_unread(self) -> ExitStatus:
+        """Delete it, and let output that nobody reads not hold that up."""
+        with unwrapped():
+            async with anyio.create_task_group() as group:
+                group.start_soon(take_unread, (self._io.stdout, self._io.stderr))
+                status = await self._delete_and_settle()
+                group.cancel_scope.cancel()
         return status
 
     async def _delete(self) -> ExitStatus:

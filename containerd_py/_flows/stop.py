@@ -36,7 +36,7 @@ async def stop(
             with suppress(NotFoundError, FailedPreconditionError):
                 await services.tasks.resume(task.id)
         await _end(services, task, _stop_signal(record) if signal is None else signal, grace)
-    return await task.delete(force=status.state is TaskState.CREATED)
+    return await task.delete(force=True)  # it has ended, but for one never started; what nobody reads is dropped
 
 
 def _stop_signal(record: ContainerRecord) -> int | str:
