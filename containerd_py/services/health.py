@@ -8,7 +8,7 @@ from typing import Final
 from grpclib.const import Cardinality
 
 from containerd_py._generated.google.protobuf import Duration, Empty
-from containerd_py._transport.channel import Channel
+from containerd_py._transport.channel import Channel as _Channel  # not one of this module's own names
 from containerd_py._transport.connection import Rpc
 
 CHECK_ROUTE: Final = "/grpc.health.v1.Health/Check"
@@ -32,7 +32,7 @@ class _HealthStub:
     answer has a number in its first field, as `Duration` has.
     """
 
-    def __init__(self, channel: Channel, *, metadata: dict[str, str]) -> None:
+    def __init__(self, channel: _Channel, *, metadata: dict[str, str]) -> None:
         self._channel = channel
         self._metadata = metadata
 
