@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Sequence
 from contextlib import aclosing
 from functools import partial
+from typing import Final
 
 import attrs
 from anyio import to_thread
@@ -19,6 +20,8 @@ from containerd_py.oci.tar_times import TimeClamp
 from containerd_py.services.bundle import Services
 from containerd_py.services.snapshots import SnapshotKind
 from containerd_py.types import Mount, Timestamp
+
+_MAPPED: Final = ("uidmap=", "gidmap=")  # options of a mount for a user namespace
 
 
 async def diff_snapshot(
@@ -40,6 +43,7 @@ async def diff_snapshot(
         lower = await view_snapshot(leased, undo, snapshotter, info.parent)
         is_active = info.kind is SnapshotKind.ACTIVE
         upper = await snapshots.mounts(key) if is_active else await view_snapshot(leased, undo, snapshotter, key)
+        upper = _unmapped(upper)
         # Daemons before 1.7 know no bound on times, and those after it differ on what gets which.
         if latest is None:
             try:
@@ -51,6 +55,14 @@ async def diff_snapshot(
         if latest is not None:
             tar = _clamped(tar, latest)
         return await write_layer(leased, tar, compression=compression, family=family)
+
+
+def _unmapped(mounts: Sequence[Mount]) -> list[Mount]:
+    """Show files with their owners on the disk, as the parent's are: mapped for a user namespace, all would differ."""
+    return [
+        attrs.evolve(mount, options=tuple(option for option in mount.options if not option.startswith(_MAPPED)))
+        for mount in mounts
+    ]
 
 
 async def view_snapshot(leased: Services, undo: Undo, snapshotter: str, parent: str) -> list[Mount]:

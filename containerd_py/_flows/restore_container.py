@@ -21,6 +21,7 @@ from containerd_py._flows.nerdctl_labels import (
 )
 from containerd_py._flows.plan_networks import NetworkOptions, plan_networks, with_own_network
 from containerd_py._flows.prepare_snapshot import prepare_snapshot
+from containerd_py._flows.remapped_snapshot import snapshot_base
 from containerd_py._flows.specs import spec_of, spec_to_value
 from containerd_py._flows.state_directory import holding_state_directory
 from containerd_py._flows.undoing import Undo, settled, undoing
@@ -39,6 +40,7 @@ from containerd_py.oci.media_types import (
 )
 from containerd_py.oci.runtime_spec import Spec
 from containerd_py.oci.spec_editing import SpecOption, compose
+from containerd_py.oci.user_namespaces import HOST_IDS, UserNamespace, user_namespace_of
 from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainerRecord, Runtime
 from containerd_py.services.wire import typed_from_bytes
@@ -95,7 +97,7 @@ async def restore_container(
         options = [without_nerdctl_annotations(), *connected, *spec_options, with_nerdctl_annotations(chosen_labels)]
         spec = compose(*options)(_in_own_cgroup(own, services.namespace, container_id))
         async with hold_lease(services) as leased:
-            mounts = await _prepare(leased, undo, snapshotter, container_id, chain_id)
+            mounts = await _prepare(leased, undo, snapshotter, container_id, chain_id, user_namespace_of(own))
             if rw and found.rw is not None:
                 layer = found.rw
                 await settled(lambda: leased.diff.apply(layer, mounts))
@@ -163,7 +165,12 @@ def _in_own_cgroup(spec: Spec, namespace: str, container_id: str) -> Spec:
     return {**spec, "linux": {**linux, "cgroupsPath": cgroup_path(namespace, container_id)}}
 
 
-async def _prepare(services: Services, undo: Undo, snapshotter: str, key: str, parent: str) -> list[Mount]:
+async def _prepare(
+    services: Services, undo: Undo, snapshotter: str, key: str, parent: str, ids: UserNamespace
+) -> list[Mount]:
     snapshots = services.snapshotter(snapshotter)
+    base, labels = (parent, NO_LABELS)
+    if ids != HOST_IDS:
+        base, labels = await snapshot_base(services, snapshotter, parent, ids.checked())
     with undo.making(f"removing snapshot {key}", lambda: snapshots.remove(key)):
-        return await prepare_snapshot(snapshots, key, parent=parent)
+        return await prepare_snapshot(snapshots, key, parent=base, labels=labels)

@@ -6,7 +6,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from containerd_py import Client, Image, connect, deleting, open_fifos
+from containerd_py import Client, Image, UserNamespace, connect, deleting, open_fifos
 from containerd_py.cio.copying import lines
 from containerd_py.daemon import open_daemon
 from containerd_py.errors import (
@@ -262,3 +262,23 @@ async def test_a_checkpoint_travels_in_an_archive(
         await saved.delete()
         await there.images.delete(busybox.name, synchronous=True)
         await there.namespaces.delete(there.namespace)
+
+
+@pytest.mark.lines("2.1")
+async def test_a_restore_in_a_user_namespace(client: Client, busybox: Image):
+    """A container with a user namespace has it again, and its files belong to whom they belonged."""
+    write = ["/bin/sh", "-c", "stat -c '%u %n' /bin/sh /kept; cat /kept; echo kept >/kept; chown 7 /kept"]
+    ids = UserNamespace.of(200_000)
+    async with deleting(await client.create_container(image=busybox, args=write, user_namespace=ids)) as container:
+        async with deleting(await container.create_task()) as task:
+            await task.start()
+            await task.wait()
+        async with (
+            deleting(await container.checkpoint("example.org/mapped:1", task=False)) as saved,
+            deleting(await client.restore_container("mapped", saved)) as restored,
+            open_fifos(stdin=False) as io,
+            deleting(await restored.create_task(io=io.config)) as task,
+        ):
+            await task.start()
+            await task.wait()
+            assert [line async for line in lines(task.stdout)] == [b"0 /bin/sh\n", b"7 /kept\n", b"kept\n"]
