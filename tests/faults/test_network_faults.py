@@ -1,7 +1,7 @@
 """Networks under faulty plugins, cancellation and lost state: a typed error, nothing left, and the next call works."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import anyio
 import attrs
@@ -17,6 +17,7 @@ from containerd_py import (
     CNITryAgainError,
     Daemon,
     Image,
+    UserNamespace,
     connect,
     deleting,
 )
@@ -131,6 +132,25 @@ async def test_deleting_where_state_was_lost(networked: Client, busybox: Image, 
         assert network_host.left() == {}, lost
 
 
+async def sweep_networks(
+    flow: Callable[[], Awaitable[None]], client: Client, host: NetworkHost, request: pytest.FixtureRequest, every: int
+) -> None:
+    """Cancel a flow at every so many points, each of them in the storm, and see that nothing is left and it works."""
+    is_storm = request.config.getoption("--storm", default=False)
+    tally = Tally()
+    modes = tuple(Mode) if is_storm else (Mode.SCOPE, Mode.TASK)
+    async for outcome in sweep(flow, every=1 if is_storm else every, modes=modes):
+        outcome.check()
+        tally.add(outcome)
+        with anyio.move_on_after(5):
+            while host.left() or await client.containers.list():
+                await anyio.sleep(0.05)
+        assert host.left() == {}, outcome
+        assert await client.containers.list() == [], outcome
+    assert tally.delivered > 0, str(tally)
+    await flow()
+
+
 @pytest.mark.lines("2.1")
 @pytest.mark.timeout(3600)
 async def test_cancelled_anywhere_nothing_is_left(
@@ -142,15 +162,19 @@ async def test_cancelled_anywhere_nothing_is_left(
         async with deleting(await networked.create_container(image=busybox, network="bridge", ports=PORTS, name="one")):
             pass
 
-    every = 1 if request.config.getoption("--storm", default=False) else EVERY
-    tally = Tally()
-    async for outcome in sweep(flow, every=every, modes=tuple(Mode) if every == 1 else (Mode.SCOPE, Mode.TASK)):
-        outcome.check()
-        tally.add(outcome)
-        with anyio.move_on_after(5):
-            while network_host.left() or await networked.containers.list():
-                await anyio.sleep(0.05)
-        assert network_host.left() == {}, outcome
-        assert await networked.containers.list() == [], outcome
-    assert tally.delivered > 0, str(tally)
-    await flow()
+    await sweep_networks(flow, networked, network_host, request, EVERY)
+
+
+@pytest.mark.lines("2.1")
+@pytest.mark.timeout(3600)
+async def test_cancelled_anywhere_with_a_task_of_mapped_users(
+    networked: Client, busybox: Image, network_host: NetworkHost, request: pytest.FixtureRequest
+):
+    """The same where the network is made with the task, in whose user namespace it is."""
+    mapped = UserNamespace.of(100000)
+
+    async def flow() -> None:
+        async with networked.open_run(busybox, SLEEP, network="bridge", ports=PORTS, user_namespace=mapped):
+            pass
+
+    await sweep_networks(flow, networked, network_host, request, 4 * EVERY)
