@@ -19,7 +19,6 @@ Area = Literal[
     "connection", "images", "content", "containers", "tasks", "processes", "io", "checkpoint", "leases", "snapshots",
     "events", "transfer", "daemon",
 ]  # fmt: skip
-OPEN: Final = "not restated yet"
 TTRPC: Final = "the ttrpc endpoint is the shims' own way to the daemon: clients forward events over gRPC"
 
 
@@ -85,7 +84,12 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         "connection",
         "faults/test_transport_restarts.py::test_reads_outlast_a_restart_of_the_daemon",
     ),
-    go(10, "TestDefaultRuntimeWithNamespaceLabels", "connection", reason=OPEN),
+    go(
+        10,
+        "TestDefaultRuntimeWithNamespaceLabels",
+        "connection",
+        "conformance/test_containers.py::test_a_namespace_chooses_the_runtime",
+    ),
     go(
         11,
         "TestRuntimeInfo",
@@ -106,14 +110,51 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         reason="a task's options stand for the container's, all of them: whoever wants a few changed changes a copy",
     ),
     # container_checkpoint_test.go
-    go(16, "TestCheckpointRestorePTY", "checkpoint", reason=OPEN),
-    go(17, "TestCheckpointRestore", "checkpoint", reason=OPEN),
-    go(18, "TestCheckpointRestoreNewContainer", "checkpoint", reason=OPEN),
-    go(19, "TestCheckpointLeaveRunning", "checkpoint", reason=OPEN),
-    go(20, "TestCheckpointRestoreWithImagePath", "checkpoint", reason=OPEN),
-    go(21, "TestCheckpointOnPauseStatus", "checkpoint", reason=OPEN),
+    go(
+        16,
+        "TestCheckpointRestorePTY",
+        "checkpoint",
+        "conformance/test_terminals.py::test_a_terminal_goes_on_after_a_restore",
+    ),
+    go(
+        17,
+        "TestCheckpointRestore",
+        "checkpoint",
+        "integration/test_checkpoint.py::test_a_container_goes_on_from_its_checkpoint",
+    ),
+    go(
+        18,
+        "TestCheckpointRestoreNewContainer",
+        "checkpoint",
+        "integration/test_checkpoint.py::test_a_container_goes_on_from_its_checkpoint",
+    ),
+    go(
+        19,
+        "TestCheckpointLeaveRunning",
+        "checkpoint",
+        "integration/test_checkpoint.py::test_a_task_runs_on_after_its_checkpoint",
+    ),
+    go(
+        20,
+        "TestCheckpointRestoreWithImagePath",
+        "checkpoint",
+        "integration/test_checkpoint.py::test_a_checkpoint_in_a_folder",
+        reason="a folder of criu's own makes no difference between the lines",
+    ),
+    go(
+        21,
+        "TestCheckpointOnPauseStatus",
+        "checkpoint",
+        "integration/test_checkpoint.py::test_a_task_runs_on_after_its_checkpoint",
+    ),
     # container_idmapped_linux_test.go
-    go(22, "TestIDMappedOverlay", "snapshots", reason=OPEN),
+    go(
+        22,
+        "TestIDMappedOverlay",
+        "snapshots",
+        "integration/test_user_namespaces.py::test_the_copy_is_shared_and_collected",
+        "integration/test_user_namespaces.py::test_multiple_ranges",
+    ),
     # container_linux_test.go
     go(23, "TestTaskUpdate", "tasks", "integration/test_containers.py::test_metrics_and_limits"),
     go(24, "TestShimInCgroup", "tasks", "conformance/test_shims.py::test_a_shim_may_live_in_a_cgroup"),
@@ -160,7 +201,13 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         "tasks",
         "conformance/test_tasks.py::test_who_kills_the_first_kills_its_children",
     ),
-    go(37, "TestUserNamespaces", "containers", reason=OPEN),
+    go(
+        37,
+        "TestUserNamespaces",
+        "containers",
+        "integration/test_user_namespaces.py::test_root_is_somebody_else",
+        "integration/test_user_namespaces.py::test_multiple_ranges",
+    ),
     go(38, "TestUIDNoGID", "containers", "conformance/test_containers.py::test_a_user_alone_brings_its_group"),
     go(39, "TestBindLowPortNonRoot", "containers", "conformance/test_containers.py::test_low_ports_are_for_who_may"),
     go(
@@ -182,8 +229,8 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         44,
         "TestIssue13030",
         "images",
+        "conformance/test_containers.py::test_what_a_layer_deletes_is_not_there",
         "integration/test_rootfs_kernel.py::test_layers_look_as_overlayfs_shows_them",
-        reason=OPEN,
     ),
     # container_test.go
     go(45, "TestContainerList", "containers", "conformance/test_containers.py::test_a_new_namespace_has_no_containers"),
@@ -326,8 +373,13 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         "conformance/test_content.py::test_a_wrong_promise_is_refused",
     ),
     go(89, "TestConvert", "images", "integration/test_manage.py::test_conversion_is_what_ctr_makes"),
-    go(90, "TestDaemonRuntimeRoot", "daemon", reason=OPEN),
-    go(91, "TestDaemonCustomCgroup", "daemon", reason=OPEN),
+    go(90, "TestDaemonRuntimeRoot", "daemon", "integration/test_runtime_options.py::test_a_runtime_of_ones_own"),
+    go(
+        91,
+        "TestDaemonCustomCgroup",
+        "daemon",
+        reason="where a daemon puts itself is its own configuration: no client takes part in it",
+    ),
     # export_test.go, image_test.go, import_test.go
     go(
         92,
@@ -402,7 +454,13 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         "snapshots",
         reason="the mount manager came with containerd 2.2; no line that is supported here has it",
     ),
-    go(105, "TestRestartMonitor", "tasks", reason=OPEN),
+    go(
+        105,
+        "TestRestartMonitor",
+        "tasks",
+        "integration/test_restarts.py::test_it_runs_again_until_it_is_stopped",
+        "integration/test_restarts.py::test_on_failure_counts",
+    ),
     go(
         106,
         "TestSnapshotterClient",

@@ -12,6 +12,7 @@ from containerd_py.oci.spec_options import (
     with_ambient_capabilities,
     with_hooks,
     with_hostname,
+    with_process_args,
     with_user_id,
     with_user_ids,
     with_username,
@@ -117,6 +118,24 @@ async def test_the_record_is_what_was_created(client: Client):
         assert await container.set_labels({"a": "2", "b": ""}) == {"a": "2"}
         with pytest.raises(NotFoundError, match="image"):
             await container.image()
+
+
+async def test_a_namespace_chooses_the_runtime(client: Client, busybox: Image):
+    """A container gets the runtime that its namespace's label names, unless it is given one."""
+    await client.namespaces.update(client.namespace, labels={"containerd.io/defaults/runtime": "io.containerd.mine.v1"})
+    async with deleting(await client.create_container(image=busybox, args=SLEEP)) as container:
+        assert (await container.record()).runtime.name == "io.containerd.mine.v1"
+    given = {"image": busybox, "args": SLEEP, "runtime": "io.containerd.runc.v2"}
+    async with deleting(await client.create_container(**given)) as container:
+        assert (await container.record()).runtime.name == "io.containerd.runc.v2"
+
+
+async def test_what_a_layer_deletes_is_not_there(client: Client, layered: Image):
+    """A file that a later layer has deleted is absent in the container; what others changed is as they left it."""
+    script = "ls /data; cat /data/first /data/second"
+    shell = [with_process_args("/bin/sh", "-c", script)]
+    completed = await client.run(layered, user="0", spec_options=shell)
+    assert completed.stdout == b"first\nlink\nsecond\nchanged\nsecond\n"
 
 
 async def test_a_container_knows_its_image(client: Client, busybox: Image):

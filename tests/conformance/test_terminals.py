@@ -1,6 +1,6 @@
 """Terminals: sizes, and output however much and however often."""
 
-from containerd_py import Client, Image, open_fifos
+from containerd_py import Client, Image, deleting, open_fifos
 from tests.conformance.made import created
 
 ROUNDS = 2
@@ -36,3 +36,27 @@ async def show_numbers(client: Client, busybox: Image, *, rounds: int, numbers: 
 async def test_large_output_of_terminals_is_whole(client: Client, busybox: Image):
     """Execs with a terminal, one after another under the same ID, lose nothing of more than a megabyte."""
     await show_numbers(client, busybox, rounds=ROUNDS, numbers=NUMBERS)
+
+
+async def test_a_terminal_goes_on_after_a_restore(client: Client, busybox: Image):
+    """A shell that waits at its terminal is saved and restored, and reads what is typed at the new one."""
+    asking = ["/bin/sh", "-c", "read line; echo got $line; exit 5"]
+    container = await client.create_container(image=busybox, args=asking, terminal=True)
+    async with deleting(container):
+        async with open_fifos(terminal=True) as io, deleting(await container.create_task(io=io.config)) as task:
+            await task.start()
+            waits = ["/bin/sh", "-c", "until grep -qE 'sleeping' /proc/1/status; do sleep 0.05; done"]
+            await task.run_exec(waits)
+            saved = await task.checkpoint(exit=True)
+        async with (
+            deleting(saved),
+            open_fifos(terminal=True) as io,
+            deleting(await container.create_task(io=io.config, checkpoint=saved)) as task,
+        ):
+            await task.start()
+            assert task.stdin is not None
+            assert task.stdout is not None
+            await task.stdin.send(b"hello\n")
+            assert (await task.wait()).code == 5
+            await task.delete()
+            assert b"".join([chunk async for chunk in task.stdout]).endswith(b"got hello\r\n")
