@@ -144,7 +144,7 @@ def faults(session: nox.Session) -> None:
 def storm(session: nox.Session) -> None:
     """Run the long repetitions of fault tests; not part of `tests`."""
     provision(session, "tests")
-    install(session, "test")
+    install(session, "test", "codegen")
     run_pytest(session, "tests/faults", "tests/storm", options=["--storm"])
 
 

@@ -45,6 +45,7 @@ _DEFAULTS: Final = {
     FieldDescriptorProtoType.MESSAGE: "None",
 }
 _HEAD: Final = """\
+from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
@@ -198,8 +199,13 @@ class Field:
             yield from self._encoding_alone(tag)
 
     def _encoding_alone(self, tag: str) -> Iterator[str]:
-        is_sent = " is not None" if self.type is FieldDescriptorProtoType.MESSAGE else ""
-        yield f"if (value := message.{self.name}){is_sent}:" if is_sent else f"if value := message.{self.name}:"
+        match self.type:
+            case FieldDescriptorProtoType.MESSAGE:
+                yield f"if (value := message.{self.name}) is not None:"
+            case FieldDescriptorProtoType.DOUBLE:  # the negative zero is not the default
+                yield f"if (value := message.{self.name}) or copysign(1.0, value) < 0:"
+            case _:
+                yield f"if value := message.{self.name}:"
         if self._wire_type == _LENGTH:
             yield f"    value = {self._as_bytes}"
             yield f"    out += {tag}"

@@ -237,7 +237,7 @@ def _tagged(random: Random, number: int, kind: int, content: bytes, depth: int) 
         case 0:
             return tag + _number(random)
         case 1:
-            return tag + struct.pack("<d", random.choice([0.0, -2.5]))
+            return tag + struct.pack("<d", random.choice([0.0, -0.0, -2.5]))
         case 2:
             size = len(content) if random.random() < 0.98 else random.choice([2**31, 2**32, 2**63, 2**64])
             return tag + varint(size, random.choice([0] * 20 + [1, 3, 4, 5, 8])) + content

@@ -24,6 +24,7 @@ from containerd_py._generated.containerd.services.images.v1 import DeleteImageRe
 from containerd_py._generated.containerd.services.tasks.v1 import KillRequest
 from containerd_py._generated.containerd.types import Descriptor, Mount
 from containerd_py._generated.google.protobuf import Any, Duration
+from containerd_py._generated.io.containerd.cgroups.v2 import PsiData
 from tests.harness import protobuf_reference as reference
 from tests.harness.stock_messages import stock_messages
 
@@ -149,6 +150,12 @@ def test_damage_is_named(data, fault):
     """A message that is none is refused with one kind of error, which says what was wrong."""
     with pytest.raises(DecodeError, match=fault):
         Descriptor.parse(data)
+
+
+def test_the_negative_zero_is_a_value():
+    """It is sent, as by Google's encoder; betterproto2's takes it for the default."""
+    assert str(PsiData.parse(bytes(PsiData(avg10=-0.0))).avg10) == "-0.0"
+    assert bytes(PsiData(avg10=0.0)) == b""
 
 
 def test_a_submessage_does_not_reach_beyond_its_end():
