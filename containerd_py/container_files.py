@@ -103,7 +103,8 @@ class ContainerFiles:
         """Have the daemon store what its files have more than its image's as a layer, and return that (Diff.Diff).
 
         The layer is collected when the lease is gone, unless something names it by then: load the container from a
-        client of `hold_lease`. `Client.commit` makes an image of it.
+        client of `hold_lease`. `Client.commit` makes an image of it. Owners are the host's: where the container has a
+        user namespace they are the mapped users.
 
         Raises:
             FailedPreconditionError: There is no lease, or it has no snapshot.

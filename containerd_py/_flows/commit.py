@@ -21,6 +21,7 @@ from containerd_py.image import Image
 from containerd_py.oci.config_changes import NO_CHANGES, ConfigChanges
 from containerd_py.oci.image_spec import History
 from containerd_py.oci.media_type_families import Compression, check_compression
+from containerd_py.oci.user_namespaces import HOST_IDS, user_namespace_of
 from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainerRecord
 from containerd_py.services.images import ImageRecord
@@ -44,6 +45,11 @@ async def commit(
     record = await services.containers.get(container if isinstance(container, str) else container.id)
     if not record.snapshot_key:
         raise FailedPreconditionError(f"container {record.id} has no snapshot: there is nothing to commit")
+    if record.spec is not None and user_namespace_of(spec_of(record)) != HOST_IDS:
+        raise FailedPreconditionError(
+            f"container {record.id} has a user namespace: its files belong to users of the host, and would in "
+            "an image, too: none can be made of it"
+        )
     async with undoing(services.connection) as undo:
         async with hold_lease(services) as leased:
             base = await _parent(leased, record)

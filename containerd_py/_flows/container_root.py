@@ -16,7 +16,7 @@ from containerd_py._completion import run_to_completion
 from containerd_py._flows.same_host import require_same_host
 from containerd_py._flows.specs import spec_of
 from containerd_py.errors import FailedPreconditionError, NotFoundError, UnavailableError
-from containerd_py.oci.user_namespaces import HOST_IDS, UserNamespace, user_namespace_of
+from containerd_py.oci.user_namespaces import HOST_IDS, UserNamespace, from_maps, user_namespace_of
 from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainerRecord
 from containerd_py.services.tasks import ProcessStatus, TaskState
@@ -26,6 +26,7 @@ from containerd_py.trees.roots import Root
 
 _LIVING: Final = frozenset({TaskState.CREATED, TaskState.RUNNING, TaskState.PAUSED, TaskState.PAUSING})
 _TRIES: Final = 5
+_MAP_SIZE: Final = 1 << 16  # bytes; the kernel takes 340 lines at most
 
 
 @asynccontextmanager
@@ -40,17 +41,17 @@ async def open_container_root(services: Services, container_id: str, *, writable
     """
     record = await services.containers.get(container_id)
     await require_same_host(services, "a container's files are reached")
-    opened: list[int] = []
+    opened: list[Root] = []
     try:
         if not await _open_living(services, container_id, opened):
             await _open_resting(services, record, opened, writable=writable)
-        yield Root(descriptor=opened[-1], ids=_ids(record))
+        yield opened[-1]
     finally:
-        for descriptor in opened:
-            os.close(descriptor)
+        for root in opened:
+            os.close(root.descriptor)
 
 
-async def _open_living(services: Services, container_id: str, opened: list[int]) -> bool:
+async def _open_living(services: Services, container_id: str, opened: list[Root]) -> bool:
     """Open the root of a task's process; tell whether there is one that lives."""
     for _ in range(_TRIES):
         status = await _status(services, container_id)
@@ -65,7 +66,7 @@ async def _open_living(services: Services, container_id: str, opened: list[int])
         after = await _status(services, container_id)
         if after is not None and (after.pid, after.state in _LIVING) == (status.pid, True):
             return True
-        os.close(opened.pop())
+        os.close(opened.pop().descriptor)
     raise UnavailableError(f"the task of container {container_id} starts and ends all the time: try again")
 
 
@@ -86,21 +87,28 @@ async def _check_machine(services: Services) -> None:
         )
 
 
-def _open_process_root(pid: int, opened: list[int]) -> None:
+def _open_process_root(pid: int, opened: list[Root]) -> None:
     flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
     with typed_errors(f"opening the root of process {pid}"):
-        process = os.open(f"/proc/{pid}", flags)
+        process = os.open(f"/proc/{pid}", flags)  # this process for good, whoever gets its number
         try:
-            opened.append(os.open("root", flags, dir_fd=process))
+            ids = from_maps(_read(process, "uid_map"), _read(process, "gid_map"))
+            opened.append(Root(descriptor=os.open("root", flags, dir_fd=process), ids=ids))
         finally:
             os.close(process)
 
 
-async def _open_resting(services: Services, record: ContainerRecord, opened: list[int], *, writable: bool) -> None:
+def _read(process: int, name: str) -> str:
+    with open(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)) as file:  # noqa: PTH123  # no path
+        return file.read(_MAP_SIZE)
+
+
+async def _open_resting(services: Services, record: ContainerRecord, opened: list[Root], *, writable: bool) -> None:
     if not record.snapshot_key:
         raise FailedPreconditionError(f"container {record.id} has no snapshot and no task: there are no files")
     mounts = await services.snapshotter(record.snapshotter).mounts(record.snapshot_key)
-    await run_to_completion(lambda: opened.append(open_mounted(mounts, writable=writable)))
+    ids = _ids(record)
+    await run_to_completion(lambda: opened.append(Root(descriptor=open_mounted(mounts, writable=writable), ids=ids)))
 
 
 def _ids(record: ContainerRecord) -> UserNamespace:

@@ -85,10 +85,20 @@ HOST_IDS: Final = UserNamespace(uids=(), gids=())  # no namespace: the same on b
 
 def user_namespace_of(spec: Spec) -> UserNamespace:
     """Return the maps of a container by its spec."""
-    linux = spec.get("linux", {})
-    if not any(namespace["type"] == "user" for namespace in linux.get("namespaces", [])):
+    linux = spec.get("linux") or {}
+    if not any(namespace.get("type") == "user" for namespace in linux.get("namespaces") or ()):
         return HOST_IDS
-    return UserNamespace(uids=linux.get("uidMappings", ()), gids=linux.get("gidMappings", ()))
+    return UserNamespace(uids=linux.get("uidMappings") or (), gids=linux.get("gidMappings") or ())
+
+
+def from_maps(uids: str, gids: str) -> UserNamespace:
+    """Return the maps of a process, as /proc/PID/uid_map and gid_map have them, seen from our own namespace."""
+    return UserNamespace(uids=_ranges(uids), gids=_ranges(gids))
+
+
+def _ranges(text: str) -> list[IDMapping]:
+    numbers = [tuple(map(int, line.split())) for line in text.splitlines()]
+    return [{"containerID": inside, "hostID": outside, "size": size} for inside, outside, size in numbers]
 
 
 def as_label(mappings: Iterable[IDMapping]) -> str:

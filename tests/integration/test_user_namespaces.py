@@ -8,6 +8,7 @@ import pytest
 
 from containerd_py import (
     Client,
+    FailedPreconditionError,
     Image,
     InvalidArgumentError,
     NotSupportedError,
@@ -138,3 +139,10 @@ async def test_what_cannot_be_done_is_told(client: Client, busybox: Image, monke
     with pytest.raises(NotSupportedError, match=r"Linux 5\.19"):
         await client.create_container(image=busybox, user_namespace=UserNamespace.of(300_000))
     assert [info.name for info in await client.snapshotter("overlayfs").list()] == [await busybox.chain_id()]
+
+
+async def test_no_image_is_made_of_mapped_files(client: Client, busybox: Image):
+    """An image with the host's users for owners would be of no use: a commit says so."""
+    async with resting(client, busybox, user_namespace=IDS) as container:
+        with pytest.raises(FailedPreconditionError, match="user namespace"):
+            await client.commit(container, "example.com/mapped:1")
