@@ -78,6 +78,8 @@ def volume_wishes(
     Raises:
         InvalidArgumentError: One is no volume, or two are mounted at the same place.
     """
+    if isinstance(given, str):
+        raise InvalidArgumentError(f"volumes must be a list, not the string {given!a}")
     wishes = [parse_volume(wish) if isinstance(wish, str) else wish for wish in given]
     if not wishes and not of_image:
         return []

@@ -13,14 +13,19 @@ from containerd_py import (
     ContainerRecord,
     ExitStatus,
     FifoIO,
+    Health,
+    HealthCheck,
     Image,
     IOConfig,
     Metrics,
+    Probe,
     Process,
     ProcessInfo,
     ProcessStatus,
     Task,
     Timestamp,
+    Volume,
+    VolumeMount,
     deleting,
     for_each,
     log_file,
@@ -47,7 +52,22 @@ async def containers(client: Client, image: Image) -> None:
     assert_type(await container.image(), Image)
     assert_type(await container.labels(), Mapping[str, str])
     assert_type(await client.list_containers(), list[Container])
-    await client.create_container(image=image, network="web")  # type: ignore[arg-type]
+    await client.create_container(image=image, network=7)  # type: ignore[arg-type]
+
+
+async def belongings(client: Client, image: Image) -> None:
+    check = HealthCheck(command="test -e /ready", interval=0.5)
+    volumes: list[VolumeMount | str] = [VolumeMount(destination="/data", name="keep"), "/own"]
+    container = await client.create_container(
+        image=image, name="web", volumes=volumes, image_volumes=True, restart="always", health_check=check
+    )
+    assert_type(await container.name(), str | None)
+    assert_type(await client.load_container_named("web"), Container)
+    assert_type(await container.wait_healthy(), Health)
+    assert_type(await container.probe(check), Probe)
+    assert_type(await client.volumes.create("keep", labels={"a": "b"}), Volume)
+    assert_type(await client.volumes.list(), list[Volume])
+    await client.create_container(image=image, restart=True)  # type: ignore[arg-type]
 
 
 async def tasks(container: Container) -> None:

@@ -128,3 +128,9 @@ def test_the_old_label_is_read_as_well():
     """One label with all mounts, as older nerdctl wrote it, counts like many."""
     assert volumes_in_labels({"nerdctl/mounts": '[{"Type": "volume", "Name": "old"}, {"Type": "bind"}]'}) == {"old"}
     assert own_volumes({"nerdctl/anonymous-volumes": '["../x", "ok-name", 7]'}) == ["ok-name"]
+
+
+def test_a_string_is_no_list():
+    """A single volume without its list is told, and not taken apart into letters."""
+    with pytest.raises(InvalidArgumentError, match="list"):
+        volume_wishes("/data", ImageConfig(), of_image=False, mounts=[])
