@@ -122,7 +122,7 @@ async def plan_networks(
     if chosen in (["host"], ["none"]) or _container_of(chosen) is not None:
         if requests or any(options.get(key) for key in ("ip", "mac", "plugin_arguments")):
             raise InvalidArgumentError(
-                f"network {chosen[0]!r} has no ports, ip, mac or plugin_arguments of the container's own: drop them"
+                f"network {chosen[0]!r} has no ports, ip, mac or plugin_arguments: drop them, or use 'bridge'"
             )
         if (other := _container_of(chosen)) is not None:
             return await _shared(services, other, options)
@@ -293,15 +293,18 @@ def with_own_network() -> SpecOption:
     """Take a spec out of the networks its container was on: their namespace and files are another container's."""
 
     def edit(spec: Spec) -> None:
-        namespaces = spec.get("linux", {}).get("namespaces", [])
-        if not any(namespace["type"] == "network" and "path" in namespace for namespace in namespaces):
-            return
-        for namespace in namespaces:
+        for namespace in spec.get("linux", {}).get("namespaces", []):
             if namespace["type"] == "network":
                 namespace.pop("path", None)
-        spec["mounts"] = [mount for mount in spec.get("mounts", []) if mount["destination"] not in _NAME_FILES]
+        if "mounts" in spec:
+            spec["mounts"] = [mount for mount in spec["mounts"] if not _is_of_a_container(mount)]
 
     return spec_option(edit)
+
+
+def _is_of_a_container(mount: Mount) -> bool:
+    """Tell whether a mount shows a file with names that was made for one container; the host's own has its own path."""
+    return mount["destination"] in _NAME_FILES and mount.get("source") != mount["destination"]
 
 
 def _file_mounts(places: Places) -> list[Mount]:

@@ -82,7 +82,9 @@ async def restore_container(
     config = await image.config()
     stop_signal = {STOP_SIGNAL: config.stop_signal or "SIGTERM"}
     chosen_labels = {**container_labels(config).labels, **stop_signal, **labels}
-    plan = await plan_networks(services, container_id, None, networking or {})
+    namespaces = found.spec.get("linux", {}).get("namespaces", [])
+    is_mapped = any(namespace["type"] == "user" for namespace in namespaces)
+    plan = await plan_networks(services, container_id, None, networking or {}, is_mapped=is_mapped)
     own = with_own_network()(found.spec)
     is_connected = networking is not None and networking.get("network") is not None
     networks = plan.names if is_connected else _networks(own)
