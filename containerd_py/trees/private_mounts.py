@@ -44,6 +44,7 @@ ResultT = TypeVar("ResultT")
 _STAGE: Final = "/sys"  # a directory that every machine has and no snapshot lies in; covered in that namespace alone
 _HARMLESS: Final = MS_NOSUID | MS_NODEV | MS_NOEXEC
 _EMPTY: Final = f"{_STAGE}/empty"
+_LOWER: Final = "lowerdir="
 _LONGEST: Final = 3500  # bytes of mount(2)'s options, of a page at most
 _FLAGS: Final = {
     "ro": MS_RDONLY,
@@ -188,16 +189,17 @@ def _step(snapshot: Mount) -> _Step:
 
 
 def _shortened(options: Sequence[str]) -> tuple[str, str]:
-    """Return options that fit into a page, and the directory that paths in them are relative to."""
+    """Return options that fit into a page, and the directory that lower layers in them are relative to."""
     whole = ",".join(options)
     if len(whole) <= _LONGEST:
         return "/", whole
-    folder = os.path.commonpath([path for option in options for path in _paths_in(option)] or ["/"])
-    short = []
-    for option in options:
-        name, paths = option.partition("=")[0], _paths_in(option)
-        short.append(f"{name}={':'.join(os.path.relpath(path, folder) for path in paths)}" if paths else option)
-    return folder, ",".join(short)
+    layers = [path for option in options if option.startswith(_LOWER) for path in _paths_in(option)]
+    folder = os.path.commonpath(layers or ["/"])
+    lower = f"{_LOWER}{':'.join(os.path.relpath(path, folder) for path in layers)}"
+    short = ",".join(lower if option.startswith(_LOWER) else option for option in options)
+    if len(short) > _LONGEST:
+        raise FailedPreconditionError("the snapshot has more layers than one call can mount: run the container's task")
+    return folder, short
 
 
 def _paths_in(option: str) -> list[str]:
