@@ -49,6 +49,7 @@ _HOST_GATEWAY: Final = "host-gateway"  # the host's address on the network, as D
 _NAME_FILES: Final = frozenset(["/etc/hosts", "/etc/resolv.conf", "/etc/hostname"])
 _SHORT_ID: Final = 12  # characters of an ID that make a host name, as Docker's
 _GENERATED_ID_RE: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_OWN_FILE_RE: Final = re.compile(r"/.+/(etchosts|containers)/[^/]+/[^/]+/(hosts|resolv\.conf|hostname)")
 _MAC_RE: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
 NetworkChoice = str | Network | Sequence[str | Network]
 
@@ -303,8 +304,8 @@ def with_own_network() -> SpecOption:
 
 
 def _is_of_a_container(mount: Mount) -> bool:
-    """Tell whether a mount shows a file with names that was made for one container; the host's own has its own path."""
-    return mount["destination"] in _NAME_FILES and mount.get("source") != mount["destination"]
+    """Tell whether a mount shows a file with names that was made for one container, here or by nerdctl."""
+    return mount["destination"] in _NAME_FILES and bool(_OWN_FILE_RE.fullmatch(mount.get("source", "")))
 
 
 def _file_mounts(places: Places) -> list[Mount]:

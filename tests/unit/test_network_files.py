@@ -9,6 +9,7 @@ import pytest
 from containerd_py._flows import resolver_file
 from containerd_py._flows.hosts_files import enter_hosts, leave_hosts
 from containerd_py._flows.network_state import FILE, HostsEntry, JoinedNetwork, NetworkState, read_network_state
+from containerd_py._flows.plan_networks import with_own_network
 from containerd_py._flows.resolver_file import ResolverWish, resolver_text, resolver_wish
 from containerd_py.cni.attachment import Attachment
 from containerd_py.cni.config import network_from
@@ -16,6 +17,7 @@ from containerd_py.cni.ports import PortMapping
 from containerd_py.cni.results import CNIDns, CNIResult, result_from
 from containerd_py.cni.settings import NetworkSettings
 from containerd_py.errors import InvalidArgumentError
+from containerd_py.oci.runtime_spec import Spec
 
 
 def result(*addresses: str) -> CNIResult:
@@ -142,3 +144,22 @@ def test_what_is_kept_of_a_containers_networks(tmp_path: Path):
     (tmp_path / FILE).write_text("{}")
     with pytest.raises(InvalidArgumentError):
         read_network_state(str(tmp_path))
+
+
+def test_a_restored_spec_is_on_nobody_elses_network():
+    """A checkpoint's spec loses the namespace and files of the old container; the user's and the host's stay."""
+    store = "/var/lib/nerdctl/1935db59"
+    sources = {
+        f"{store}/etchosts/ns/c/hosts": "/etc/hosts",
+        f"{store}/containers/ns/c/resolv.conf": "/etc/resolv.conf",
+        f"{store}/containers/ns/c/hostname": "/etc/hostname",
+        "/etc/hosts": "/etc/hosts",
+        "/home/me/hosts": "/etc/hosts",
+    }
+    spec: Spec = {
+        "linux": {"namespaces": [{"type": "network", "path": "/run/ns"}, {"type": "pid", "path": "/run/pid"}]},
+        "mounts": [{"source": source, "destination": destination} for source, destination in sources.items()],
+    }
+    own = with_own_network()(spec)
+    assert own["linux"]["namespaces"] == [{"type": "network"}, {"type": "pid", "path": "/run/pid"}]
+    assert [mount["source"] for mount in own["mounts"]] == ["/etc/hosts", "/home/me/hosts"]
