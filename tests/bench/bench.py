@@ -20,7 +20,7 @@ from containerd_py.daemon import Daemon
 from containerd_py.testing.images import busybox_layout
 from containerd_py.testing.layers import random_layers
 from containerd_py.testing.registry import LocalRegistry, open_registry
-from tests.bench import records, starts, wire
+from tests.bench import phases, records, starts, wire
 from tests.bench.goals import table
 from tests.bench.measuring import Comparison, Job, compare
 from tests.bench.registries import pushing, ranged
@@ -157,6 +157,8 @@ MEASUREMENTS = {
     "pull": pulling,
     "run": starts.running,
     "exec": starts.exec_latency,
+    "phases": phases.phases,
+    "stats": phases.stats,
     "fifo": starts.fifo,
 }
 MORE = {
