@@ -63,10 +63,9 @@ async def check_changes(client: Client, layered: Image, snapshotter: str) -> Non
     assert found == EXPECTED
 
 
-@pytest.mark.parametrize("ids", [None, UserNamespace.of(100_000)], ids=["host", "mapped"])
-async def test_nothing_has_changed_at_first(client: Client, busybox: Image, ids: UserNamespace | None):
+async def test_nothing_has_changed_at_first(client: Client, busybox: Image):
     """A container that nobody wrote to is as its image, and a read-only look at it changes nothing."""
-    async with resting(client, busybox, user_namespace=ids) as container:
+    async with resting(client, busybox, user_namespace=UserNamespace.of(100_000)) as container:
         assert await container.changes() == []
         async with container.copy_out("/") as archive:
             assert [piece async for piece in archive]

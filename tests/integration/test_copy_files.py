@@ -39,6 +39,7 @@ async def test_a_tree_comes_back_as_it_went(client: Client, busybox: Image, tmp_
     assert described(tmp_path / "back") == described(tree)
 
 
+@pytest.mark.lines("2.1")
 async def test_streams_are_tar(client: Client, busybox: Image, tmp_path: Path):
     """What comes out is an archive that others read, and what others write goes in."""
     tree = make_tree(tmp_path)
@@ -59,6 +60,7 @@ async def test_streams_are_tar(client: Client, busybox: Image, tmp_path: Path):
         assert read.getnames()[0] == "tree"
 
 
+@pytest.mark.lines("1.6", "2.1")
 async def test_what_is_mounted_counts_while_it_runs(client: Client, busybox: Image, tmp_path: Path):
     """In a running container volumes and single files are copied into and out of; /proc is empty."""
     (tmp_path / "volume").mkdir()

@@ -39,6 +39,7 @@ def directory(tmp_path: Path) -> Path:
     made.rmdir()
 
 
+@pytest.mark.lines("2.1")
 async def test_what_a_killed_program_left_goes_with_its_task(
     client: Client, daemon: Daemon, namespace: str, busybox: Image, directory: Path
 ):

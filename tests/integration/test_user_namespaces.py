@@ -35,6 +35,7 @@ async def test_root_is_somebody_else(client: Client, busybox: Image):
     assert [lines[0], *lines[2:]] == ["0", "0:0 755", "0:0 755", "0:0", "again", ""]
 
 
+@pytest.mark.lines("2.1")
 async def test_the_host_sees_an_unprivileged_process(client: Client, busybox: Image):
     """Outside, the process and what it makes are the mapped user's."""
     async with running(client, busybox, user_namespace=IDS) as (_, task):
@@ -141,6 +142,7 @@ async def test_what_cannot_be_done_is_told(client: Client, busybox: Image, monke
     assert [info.name for info in await client.snapshotter("overlayfs").list()] == [await busybox.chain_id()]
 
 
+@pytest.mark.lines("2.1")
 async def test_no_image_is_made_of_mapped_files(client: Client, busybox: Image):
     """An image with the host's users for owners would be of no use: a commit says so."""
     async with resting(client, busybox, user_namespace=IDS) as container:
