@@ -26,7 +26,8 @@ AREAS: Final = {
     "Archives": "Import Export ArchiveLimits",
     "Registries": "Registry Repository RegistryLimits Credential DockerConfig Secret",
     "Files of containers": "CopiedOut FileStatus FileChange ChangeKind UserNamespace",
-    "Containers": "Container ContainerRecord Runtime RuncOptions ShimOptions CompletedProcess deleting Deletable Cleanup for_each",
+    "Containers": """Container ContainerRecord Runtime RuncOptions ShimOptions CompletedProcess deleting Deletable
+        Cleanup for_each""",
     "Tasks and processes": """Task Process ExitStatus ProcessStatus ProcessInfo TaskState Metrics CpuMetrics
         MemoryMetrics PidsMetrics IoMetrics Stats StatsStream TopEntry""",
     "Input and output": """open_fifos attach_fifos open_inherited attached_terminal TerminalSession DETACHED Detached
