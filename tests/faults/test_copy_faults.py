@@ -28,6 +28,7 @@ while :; do
     mv /tmp/real /tmp/a/way/sub
 done
 """
+ROUNDS = 30
 HOST_FILES = {"file": "secret", "new": "secret", "sub/file": "secret", "sub/new": "secret"}
 
 
@@ -58,16 +59,15 @@ async def test_who_swaps_directories_for_links_gets_nothing_out_of_the_host(
     copies = 0
     async with running(client, busybox, args=args, env={"HOST": str(host)}) as (container, _):
         await wait_for_swaps(container)
-        with anyio.move_on_after(3):
-            while True:
-                for path, follow_link in (("/tmp/a", False), ("/tmp/a/way/sub", True), ("/tmp/a/way/sub/file", False)):
-                    data = b""
-                    with suppress(ContainerdError):  # there at one moment and not at the next
-                        async with container.copy_out(path, follow_link=follow_link) as archive:
-                            data = b"".join([piece async for piece in archive])
-                        copies += 1
-                    assert b"secret" not in data
-    assert copies > 20
+        for _ in range(ROUNDS):
+            for path, follow_link in (("/tmp/a", False), ("/tmp/a/way/sub", True), ("/tmp/a/way/sub/file", False)):
+                data = b""
+                with suppress(ContainerdError):  # there at one moment and not at the next
+                    async with container.copy_out(path, follow_link=follow_link) as archive:
+                        data = b"".join([piece async for piece in archive])
+                    copies += 1
+                assert b"secret" not in data
+    assert copies
 
 
 async def test_who_swaps_directories_for_links_gets_nothing_onto_the_host(
@@ -87,17 +87,16 @@ async def test_who_swaps_directories_for_links_gets_nothing_onto_the_host(
     copies = 0
     async with running(client, busybox, args=args, env={"HOST": str(host)}) as (container, _):
         await wait_for_swaps(container)
-        with anyio.move_on_after(3):
-            while True:
-                for source, path in (
-                    (f"{tree}/.", "/tmp/a"),
-                    (tree / "file", "/tmp/a/way/sub"),
-                    (tree / "file", "/tmp/a/way/sub/new"),
-                ):
-                    with suppress(ContainerdError):
-                        await container.copy_from_local(source, path)
+        for _ in range(ROUNDS):
+            for source, path in (
+                (f"{tree}/.", "/tmp/a"),
+                (tree / "file", "/tmp/a/way/sub"),
+                (tree / "file", "/tmp/a/way/sub/new"),
+            ):
+                with suppress(ContainerdError):
+                    await container.copy_from_local(source, path)
                     copies += 1
-    assert copies > 20
+    assert copies
     assert described(host) == before
 
 
