@@ -12,7 +12,7 @@ from typing import Final, Unpack
 import attrs
 
 from containerd_py._flows.container_volumes import fill_volumes, holding_volumes, make_volumes
-from containerd_py._flows.defaults import chosen_snapshotter
+from containerd_py._flows.defaults import namespace_labels, snapshotter_of
 from containerd_py._flows.health_labels import health_labels
 from containerd_py._flows.host_options import host_options
 from containerd_py._flows.leasing import hold_lease
@@ -26,12 +26,13 @@ from containerd_py._flows.same_host import require_same_host
 from containerd_py._flows.specs import spec_to_value
 from containerd_py._flows.state_directory import StateDirectory, holding_state_directory
 from containerd_py._flows.undoing import Undo, settled, undoing
+from containerd_py._flows.unpack import is_unpacked
 from containerd_py._flows.users import look_up_groups, look_up_user
 from containerd_py._flows.volume_mounts import VolumeMount, all_mounts, volume_labels, volume_wishes
 from containerd_py._flows.volume_store import VolumeStore
 from containerd_py._transport.scope import check_identifier
 from containerd_py.container import Container
-from containerd_py.errors import InvalidArgumentError, NotFoundError
+from containerd_py.errors import InvalidArgumentError
 from containerd_py.image import Image
 from containerd_py.labels import DEFAULT_RUNTIME, STOP_SIGNAL
 from containerd_py.oci import runtime_spec
@@ -39,7 +40,7 @@ from containerd_py.oci.default_spec import default_spec
 from containerd_py.oci.health_check import HealthCheck
 from containerd_py.oci.host import supports_seccomp, uses_cgroup2
 from containerd_py.oci.image_options import check_image_config
-from containerd_py.oci.image_spec import ImageConfig, container_labels
+from containerd_py.oci.image_spec import ImageConfig, chain_ids, container_labels
 from containerd_py.oci.runtime_spec import NamespaceType
 from containerd_py.oci.seccomp import finish_seccomp
 from containerd_py.oci.spec_options import (
@@ -143,13 +144,14 @@ async def create_container(
     if name is not None:
         check_name(name, "container")
     await require_same_host(services, "a container is created, with users and groups from its files,")
-    snapshotter_name = await chosen_snapshotter(services, snapshotter)
+    defaults = NO_LABELS if snapshotter and runtime else await namespace_labels(services)
+    snapshotter_name = snapshotter or snapshotter_of(defaults)
     config = await image.config()
     check_image_config(config)
-    if not await image.is_unpacked(snapshotter_name):
+    chain_id = ["", *chain_ids(config.diff_ids)][-1]
+    if not await is_unpacked(services, chain_id, snapshotter_name):
         await image.unpack(snapshotter_name)
-    chain_id = await image.chain_id()
-    chosen_runtime = await _runtime(services, runtime)
+    chosen_runtime = _runtime(defaults, runtime)
     if user_namespace is not None:
         chosen_runtime = runtime_for(chosen_runtime, user_namespace.checked())
     if networking.get("network") is not None and "network" in (namespaces or {}):
@@ -239,18 +241,12 @@ def _default_spec(namespace: str, container_id: str) -> runtime_spec.Spec:
     return with_default_seccomp()(spec) if supports_seccomp() else spec  # runc refuses what the kernel has not
 
 
-async def _runtime(services: Services, runtime: str | Runtime | RuncOptions | None) -> Runtime:
+def _runtime(defaults: Mapping[str, str], runtime: str | Runtime | RuncOptions | None) -> Runtime:
     if isinstance(runtime, Runtime):
         return runtime
     if isinstance(runtime, RuncOptions):
         return Runtime(name=RUNC, options=runtime)
-    if runtime is not None:
-        return Runtime(name=runtime)
-    try:
-        labels = (await services.namespaces.get(services.namespace)).labels
-    except NotFoundError:
-        labels = {}
-    return Runtime(name=labels.get(DEFAULT_RUNTIME) or RUNC)
+    return Runtime(name=runtime or defaults.get(DEFAULT_RUNTIME) or RUNC)
 
 
 def _labels(config: ImageConfig, labels: Mapping[str, str] | None) -> dict[str, str]:

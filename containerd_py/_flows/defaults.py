@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from containerd_py import platforms
 from containerd_py.errors import NotFoundError
 from containerd_py.labels import DEFAULT_SNAPSHOTTER as SNAPSHOTTER_LABEL
 from containerd_py.services.bundle import Services
-from containerd_py.types import Platform
+from containerd_py.types import NO_LABELS, Platform
 
 DEFAULT_SNAPSHOTTER: Final = "overlayfs"  # containerd, defaults, on Linux
 _SNAPSHOTTER_PLUGINS: Final = "io.containerd.snapshotter.v1"
 
 
+async def namespace_labels(services: Services) -> Mapping[str, str]:
+    """Return the namespace's labels, which name its defaults."""
+    try:
+        return (await services.namespaces.get(services.namespace)).labels
+    except NotFoundError:  # a namespace exists from its first object on
+        return NO_LABELS
+
+
+def snapshotter_of(labels: Mapping[str, str]) -> str:
+    """Return the snapshotter that a namespace's labels name, else containerd's default."""
+    return labels.get(SNAPSHOTTER_LABEL) or DEFAULT_SNAPSHOTTER
+
+
 async def default_snapshotter(services: Services) -> str:
     """Return the snapshotter that the namespace's label names, else containerd's default."""
-    try:
-        namespace = await services.namespaces.get(services.namespace)
-    except NotFoundError:  # a namespace exists from its first object on
-        return DEFAULT_SNAPSHOTTER
-    return namespace.labels.get(SNAPSHOTTER_LABEL) or DEFAULT_SNAPSHOTTER
+    return snapshotter_of(await namespace_labels(services))
 
 
 async def chosen_snapshotter(services: Services, snapshotter: str | None) -> str:

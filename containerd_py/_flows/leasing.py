@@ -6,14 +6,14 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Final
 
 import anyio
 
 from containerd_py._flows.undoing import settle_debts, settled, undoing
-from containerd_py.errors import ConnectionLostError, InvalidArgumentError
+from containerd_py.errors import ConnectionLostError, InvalidArgumentError, NotFoundError
 from containerd_py.labels import GC_EXPIRE
 from containerd_py.services.bundle import Services
 from containerd_py.types import NO_LABELS, Timestamp
@@ -62,7 +62,11 @@ async def hold_lease(
     async def delete_ours() -> None:  # a chosen ID may be somebody else's: creating ours then failed
         for pause in pauses:
             await anyio.sleep(pause)
-            if any(lease.id == lease_id and lease.labels.get(OWNER_LABEL) == owner for lease in await leases.list()):
+            if id is None:  # nobody else's
+                with suppress(NotFoundError):
+                    await leases.delete(lease_id, synchronous=synchronous)
+                    return
+            elif any(lease.id == lease_id and lease.labels.get(OWNER_LABEL) == owner for lease in await leases.list()):
                 await leases.delete(lease_id, synchronous=synchronous)
                 return
 

@@ -30,6 +30,7 @@ from containerd_py import errors
 from containerd_py._transport.bursts import BURST, take_burst
 from containerd_py._transport.outbox import Outbox
 from containerd_py._transport.reception import Reception, StreamBuffer
+from containerd_py._transport.request_headers import RequestEncoder
 from containerd_py._transport.status import NO_STATUS
 
 # A reply larger than any daemon sends (16 MiB in one message) is damage, not data.
@@ -282,6 +283,7 @@ class Http2Protocol(H2Protocol):
     def connection_made(self, transport: BaseTransport) -> None:
         """Set HTTP/2 up as grpclib does, with our own parts and the windows that the channel chose."""
         http2 = _Http2(config=self.h2_config)
+        http2.encoder = RequestEncoder()
         http2.initiate_connection()
         initial = http2.local_settings.initial_window_size
         http2.increment_flow_control_window(self.config.http2_connection_window_size - initial)

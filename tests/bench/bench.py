@@ -183,7 +183,15 @@ async def prepared(line: str, runs: int) -> AsyncIterator[Bench]:
         yield Bench(daemon, client, stock, binaries / "ctr", registry, folder, runs)
 
 
-async def main(lines: list[str], only: list[str], runs: int) -> None:
+def write_table(page: Path, lines: list[str]) -> None:
+    """Put a table into a page of the documentation, between its marks."""
+    before, begin, rest = page.read_text().partition("<!-- table -->\n")
+    _, end, after = rest.partition("<!-- end of table -->")
+    assert begin and end, f"{page} has no place for a table"
+    page.write_text("\n".join([before + begin, *lines, "", end + after]))
+
+
+async def main(lines: list[str], only: list[str], runs: int, page: Path | None) -> None:
     """Measure and print; the table of goals comes last."""
     for line in lines:
         compared: list[Comparison] = []
@@ -195,7 +203,10 @@ async def main(lines: list[str], only: list[str], runs: int) -> None:
                 for result in measured if isinstance(measured, list) else [measured]:
                     print("\n".join(result.rows()), flush=True)
                     compared += [result] if isinstance(result, Comparison) else []
-        print("\n".join(["", heading, "", *table(compared)]), flush=True)
+        rows = [f"{heading}:", "", *table(compared)]
+        print("\n".join(["", *rows]), flush=True)
+        if page is not None:
+            write_table(page, rows)
 
 
 if __name__ == "__main__":
@@ -204,7 +215,8 @@ if __name__ == "__main__":
     parser.add_argument("--only", default="", help=f"comma-separated, of: {', '.join(MEASUREMENTS | MORE)}")
     parser.add_argument("--all", action="store_true", help=f"also {', '.join(MORE)}")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--write", type=Path, help="a page of the documentation to put the table into")
     arguments = parser.parse_args()
     chosen = [name for name in arguments.only.split(",") if name]
     default = [*MEASUREMENTS, *(MORE if arguments.all else ())]
-    anyio.run(main, arguments.line or ["2.1"], chosen or default, arguments.runs)
+    anyio.run(main, arguments.line or ["2.1"], chosen or default, arguments.runs, arguments.write)
