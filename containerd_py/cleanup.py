@@ -13,6 +13,7 @@ import attrs
 from containerd_py._flows.container_volumes import prune_volumes
 from containerd_py._flows.directories import remove_directory
 from containerd_py._flows.leftovers import find_leftovers
+from containerd_py._flows.lost_shims import end_lost_shims
 from containerd_py._flows.state_directory import remove_leftover_directories
 from containerd_py._flows.undoing import CLEANUP_BOUND, CONTAINER_BOUND, Debt, Step, note_failures, undo_all
 from containerd_py.container import Container
@@ -86,8 +87,9 @@ class Cleanup:
 
         For a program that has the namespace to itself, when it begins: whatever is there is its predecessor's, which
         was killed. That is tasks with their execs, containers with what belongs to them, leases this package took with
-        what they alone hold, directories of containers that came to nothing, and volumes without a chosen name that no
-        container uses. Folders with FIFOs lie elsewhere and are no namespace's: see `Client.cleanup_fifos`.
+        what they alone hold, directories of containers that came to nothing, volumes without a chosen name that no
+        container uses, and shims on this machine that the daemon has forgotten. Folders with FIFOs lie elsewhere and
+        are no namespace's: see `Client.cleanup_fifos`.
         """
         found = await find_leftovers(services)
         for task in found.tasks:
@@ -96,6 +98,7 @@ class Cleanup:
             self.add(container)
         for what, step in found.leases:
             self.add_step(what, step)
+        self.add_step("ending shims that the daemon does not know", lambda: end_lost_shims(services))
         self._push(_DIRECTORY, "removing leftover directories", lambda: remove_leftover_directories(services))
         unnamed = partial(prune_volumes, services, attrgetter("is_anonymous"))
         self._push(_DIRECTORY, "removing unused volumes", unnamed)

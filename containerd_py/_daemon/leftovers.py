@@ -66,25 +66,35 @@ def _delete_bundle(bundle: Path, *, address: str, environment: Mapping[str, str]
 
 
 def _end_shims(address: str) -> list[str]:
-    problems = []
-    for shim in find_shims(address):
-        sockets = list(_listening_sockets(shim))
-        # Children first: a shim is the reaper of all its container's processes, and would leave them to init.
-        for _ in range(KILL_ROUNDS):
-            if not (family := _descendants(shim)):
-                break
-            problems += [f"process {pid} does not die" for pid in reversed(family) if not _kill(pid)]
-        if not _kill(shim):
-            problems.append(f"process {shim} does not die")
-        for path in sockets:
-            with contextlib.suppress(OSError):
-                path.unlink()
+    return [problem for shim in find_shims(address) for problem in end_shim(shim)]
+
+
+def end_shim(shim: int) -> list[str]:
+    """Kill a shim and all processes below it, and remove its sockets; return what could not be ended."""
+    problems: list[str] = []
+    sockets = list(_listening_sockets(shim))
+    # Children first: a shim is the reaper of all its container's processes, and would leave them to init.
+    for _ in range(KILL_ROUNDS):
+        if not (family := _descendants(shim)):
+            break
+        problems += [f"process {pid} does not die" for pid in reversed(family) if not _kill(pid)]
+    if not _kill(shim):
+        problems.append(f"process {shim} does not die")
+    for path in sockets:
+        with contextlib.suppress(OSError):
+            path.unlink()
     return problems
 
 
 def find_shims(address: str) -> list[int]:
     """Return the process ids of the shims that serve the daemon at this address."""
     return [pid for pid in _all_pids() if _is_shim_of(_command(pid), address)]
+
+
+def container_of(shim: int) -> tuple[str, str]:
+    """Return the namespace and the ID that a shim was started for; empty where it has ended."""
+    given = {flag.lstrip("-"): value for flag, value in pairwise(_command(shim))}
+    return given.get("namespace", ""), given.get("id", "")
 
 
 def _is_shim_of(command: list[str], address: str) -> bool:

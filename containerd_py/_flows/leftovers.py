@@ -8,6 +8,7 @@ from __future__ import annotations
 import attrs
 
 from containerd_py._flows.leasing import OWNER_LABEL
+from containerd_py._flows.lost_shims import free_lost_shims
 from containerd_py._flows.undoing import Step
 from containerd_py.container import Container
 from containerd_py.services.bundle import Services
@@ -25,6 +26,7 @@ class Leftovers:
 
 async def find_leftovers(services: Services) -> Leftovers:
     """Look at everything a namespace has but images and content."""
+    await free_lost_shims(services)
     tasks = [Task(services, status.id, pid=status.pid) for status in await services.tasks.list()]
     containers = [Container(services, record.id) for record in await services.containers.list()]
     # Waiting for the collection: a snapshot whose container came to nothing has only the lease to live by.

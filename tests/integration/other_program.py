@@ -7,6 +7,7 @@
     python -m tests.integration.other_program ADDRESS NAMESPACE stream IMAGE FIFOS [MODULE:FUNCTION:before|after]
     python -m tests.integration.other_program ADDRESS NAMESPACE abandon IMAGE FIFOS ""
     python -m tests.integration.other_program ADDRESS NAMESPACE wait ID "" ""
+    python -m tests.integration.other_program ADDRESS NAMESPACE stuck IMAGE FIFOS ""
 
 Says "ready", waits for a line, and says "done ID" or "refused MESSAGE".
 """
@@ -22,7 +23,7 @@ from functools import reduce
 import anyio
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from containerd_py import connect, json_file_log, open_fifos
+from containerd_py import IOConfig, connect, json_file_log, open_fifos
 from containerd_py.errors import AlreadyExistsError
 
 SLEEP = ["/bin/sleep", "1000"]
@@ -49,12 +50,20 @@ class OtherProgram:
             assert await self._process.wait() == -signal.SIGKILL
             return ""
 
-    async def kill_after(self, seconds: float) -> None:
-        """Let it begin its work, and kill it some time later."""
+    async def begin(self) -> None:
+        """Let it begin its work."""
         await self._process.stdin.send(b"\n")
-        await anyio.sleep(seconds)
+
+    async def kill(self) -> None:
+        """Kill it."""
         self._process.kill()
         await self._process.wait()
+
+    async def kill_after(self, seconds: float) -> None:
+        """Let it begin its work, and kill it some time later."""
+        await self.begin()
+        await anyio.sleep(seconds)
+        await self.kill()
 
 
 @asynccontextmanager
@@ -84,9 +93,11 @@ def die_at(step: str) -> None:
     setattr(holder, name, deadly)
 
 
-async def live(client, image, name: str) -> str:
+async def live(client, image: str, name: str) -> str:
     """Let a container with a name, a volume and a log begin and end."""
-    container = await client.create_container(image=image, args=SLEEP, name=name, volumes=["/own"])
+    container = await client.create_container(
+        image=await client.load_image(image), args=SLEEP, name=name, volumes=["/own"]
+    )
     task = await container.create_task(io=json_file_log())
     await task.start()
     await task.run_exec(["/bin/true"])
@@ -95,9 +106,9 @@ async def live(client, image, name: str) -> str:
     return container.id
 
 
-async def stream(client, image, directory: str) -> str:
+async def stream(client, image: str, directory: str) -> str:
     """Let a container with FIFOs in the directory begin, talk, run another process and be stopped."""
-    container = await client.create_container(image=image, args=["/bin/cat"])
+    container = await client.create_container(image=await client.load_image(image), args=["/bin/cat"])
     async with open_fifos(directory=directory) as io, open_fifos(stdin=False, directory=directory) as other:
         task = await container.create_task(io=io.config)
         await task.start()
@@ -110,10 +121,10 @@ async def stream(client, image, directory: str) -> str:
     return container.id
 
 
-async def abandon(client, image, directory: str) -> str:
+async def abandon(client, image: str, directory: str) -> str:
     """Start a container that writes much, read a part of it, say how many bytes, and end without another step."""
     arguments = ["/bin/sh", "-c", f"seq 1 {NUMBERS}; read line; echo $line; exit 4"]
-    container = await client.create_container("abandoned", image=image, args=arguments)
+    container = await client.create_container("abandoned", image=await client.load_image(image), args=arguments)
     async with open_fifos(directory=directory) as io:
         task = await container.create_task(io=io.config)
         await task.start()
@@ -125,9 +136,42 @@ async def abandon(client, image, directory: str) -> str:
     return ""
 
 
-async def wait(client, container_id: str) -> int:
+async def stuck(client, image: str, directory: str) -> str:
+    """Create a task whose output nobody reads: its shim waits for a reader."""
+    paths = [f"{directory}/{name}" for name in ("stdout", "stderr")]
+    for path in paths:
+        os.mkfifo(path)
+    container = await client.create_container("stuck", image=await client.load_image(image), args=SLEEP)
+    await container.create_task(io=IOConfig(stdout=paths[0], stderr=paths[1]))
+    return container.id
+
+
+async def wait(client, container_id: str, name: str) -> int:
     """Wait for a task's end as somebody who did not start it."""
     return (await (await (await client.load_container(container_id)).load_task()).wait()).code
+
+
+async def create(client, image: str, name: str) -> str:
+    """Create a container with a name."""
+    return (await client.create_container(image=await client.load_image(image), args=SLEEP, name=name)).id
+
+
+async def delete(client, container_id: str, name: str) -> str:
+    """Delete a container."""
+    await (await client.load_container(container_id)).delete()
+    return container_id
+
+
+ACTIONS = {
+    "create": create,
+    "delete": delete,
+    "live": live,
+    "stream": stream,
+    "abandon": abandon,
+    "stuck": stuck,
+    "wait": wait,
+}
+ENDLESS = {"live", "stream"}
 
 
 async def main() -> None:
@@ -139,22 +183,9 @@ async def main() -> None:
         print("ready", flush=True)
         sys.stdin.readline()
         try:
-            if action == "create":
-                image = await client.load_image(subject)
-                done = (await client.create_container(image=image, args=SLEEP, name=name)).id
-            elif action == "live":
-                while True:
-                    done = await live(client, await client.load_image(subject), name)
-            elif action == "abandon":
-                done = await abandon(client, await client.load_image(subject), name)
-            elif action == "wait":
-                done = await wait(client, subject)
-            elif action == "stream":
-                while True:
-                    done = await stream(client, await client.load_image(subject), name)
-            else:
-                await (await client.load_container(subject)).delete()
-                done = subject
+            done = await ACTIONS[action](client, subject, name)
+            while action in ENDLESS:
+                done = await ACTIONS[action](client, subject, name)
             print("done", done, flush=True)
         except AlreadyExistsError as error:
             print("refused", error, flush=True)

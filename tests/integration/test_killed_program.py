@@ -7,6 +7,7 @@ import anyio
 import pytest
 
 from containerd_py import Cleanup, Client, Daemon, Image, attach_fifos, connect, deleting
+from containerd_py._daemon.leftovers import container_of, find_shims
 from tests.integration.other_program import NUMBERS, open_other_program
 
 SERVICES = "containerd_py.services"
@@ -18,6 +19,10 @@ POINTS = [  # after these the daemon has done what the program does not know of
     f"{SERVICES}.tasks:TasksService.exec:after",
     f"{SERVICES}.tasks:TasksService.delete:before",
 ]
+
+
+def shims_of(daemon: Daemon, client: Client) -> list[int]:
+    return [shim for shim in find_shims(daemon.address) if container_of(shim)[0] == client.namespace]
 
 
 async def clear_after(client: Client, directory: Path) -> int:
@@ -44,6 +49,30 @@ async def test_the_next_program_clears_everything_away(client: Client, busybox: 
             assert await program.go() == ""
         found.append(await clear_after(client, directory))
     assert found == [0, 1, 1, 1, 1, 1]
+
+
+async def end_waiting_shim(client: Client, image: Image, daemon: Daemon, directory: Path, *, after: float) -> None:
+    """Kill a program while its task is being created, and let the next one clear that away some seconds after."""
+    async with open_other_program(client, "stuck", image.name, str(directory)) as program:
+        await program.begin()
+        with anyio.fail_after(30):
+            while not (shims := shims_of(daemon, client)):
+                await anyio.sleep(0.02)
+        await anyio.sleep(0.5)  # for runc: the shim has come to its FIFOs
+        await program.kill()
+    await anyio.sleep(after)
+    async with Cleanup() as cleanup:
+        await cleanup.add_namespace(client.services)
+    with anyio.fail_after(20):
+        while shims_of(daemon, client):
+            await anyio.sleep(0.02)
+    assert shims
+    assert (await client.run(image, ["/bin/true"], id="stuck")).exit_code == 0
+
+
+async def test_a_shim_that_waits_for_a_killed_program(client: Client, busybox: Image, daemon: Daemon, tmp_path: Path):
+    """A shim that waits for the reader of a task being created is set free, and ended with what it runs."""
+    await end_waiting_shim(client, busybox, daemon, tmp_path, after=0)
 
 
 async def test_the_next_program_goes_on_where_the_first_was_killed(client: Client, busybox: Image, tmp_path: Path):

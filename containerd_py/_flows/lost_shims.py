@@ -1,0 +1,74 @@
+"""Shims that their daemon has forgotten. Knows tasks, and this machine's processes; sees nothing of other machines.
+
+A program killed while its task was being created takes the reader of the task's output with it: the shim waits for one,
+and after some seconds the daemon gives the task up, shim and process going on. Until then a reader sets it free.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import suppress
+from typing import Final
+
+import anyio
+from anyio import to_thread
+
+from containerd_py._daemon.leftovers import RUNC_ROOT, container_of, end_shim, find_shims
+from containerd_py.cio.stuck_fifos import release_writers
+from containerd_py.services.bundle import Services
+
+_PATIENCE: Final = 2.0  # seconds for a shim that is about to end, or to be known again
+_PAUSE: Final = 0.1
+_RUNC_LIMIT: Final = 10.0
+
+
+async def free_lost_shims(services: Services) -> None:
+    """Set shims free that wait for a program which was killed, so that the daemon knows their tasks."""
+    address, namespace = services.connection.address, services.namespace
+    for container_id in set((await _lost(services)).values()):
+        await to_thread.run_sync(release_writers, address, namespace, container_id)
+    await _until_none_is_lost(services)
+
+
+async def end_lost_shims(services: Services) -> None:
+    """Kill the shims, with what runs below them, that the daemon does not know even after a moment."""
+    for shim, container_id in (await _until_none_is_lost(services)).items():
+        await to_thread.run_sync(end_shim, shim)
+        await to_thread.run_sync(_forget, services.namespace, container_id)
+
+
+async def _until_none_is_lost(services: Services) -> dict[int, str]:
+    lost = await _lost(services)
+    with anyio.move_on_after(_PATIENCE):
+        while lost:
+            await anyio.sleep(_PAUSE)
+            lost = await _lost(services)
+    return lost
+
+
+async def _lost(services: Services) -> dict[int, str]:
+    """Return the containers of shims that the daemon does not tell of, by the shims' process IDs."""
+    shims = await to_thread.run_sync(_shims, services.connection.address, services.namespace)
+    if not shims:
+        return {}
+    known = {status.id for status in await services.tasks.list()}
+    return {shim: container_id for shim, container_id in shims.items() if container_id not in known}
+
+
+def _shims(address: str, namespace: str) -> dict[int, str]:
+    found = {shim: container_of(shim) for shim in find_shims(address)}
+    return {shim: container_id for shim, (other, container_id) in found.items() if other == namespace and container_id}
+
+
+def _forget(namespace: str, container_id: str) -> None:
+    """Let runc forget a container whose processes are gone; else its ID could not be used again."""
+    root = RUNC_ROOT / namespace
+    if (root / container_id).is_dir():
+        with suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(
+                ["runc", "--root", str(root), "delete", "--force", container_id],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_RUNC_LIMIT,
+                check=False,
+            )
