@@ -14,6 +14,9 @@ DEFAULT_DOMAIN: Final = "docker.io"
 DEFAULT_TAG: Final = "latest"
 MAX_PATH_LENGTH: Final = 255  # distribution/reference, RepositoryNameTotalLengthMax
 
+MAX_DOMAIN_LENGTH: Final = 512  # twice what the domain name system allows
+MAX_LENGTH: Final = 4096  # of a whole reference: more than its parts can have together
+
 _LEGACY_DOMAIN: Final = "index.docker.io"
 _DEFAULT_HOST: Final = "registry-1.docker.io"  # Docker Hub's registry does not live at its name
 _OFFICIAL: Final = "library/"
@@ -56,6 +59,8 @@ class Reference:
         Raises:
             InvalidArgumentError: The text is no reference; the message says which part is at fault.
         """
+        if len(text) > MAX_LENGTH:
+            raise InvalidArgumentError(f"{len(text)} characters are no image reference: {_shown(text)}")
         if _IDENTIFIER_RE.fullmatch(text):
             raise InvalidArgumentError(f"{text!r} is a bare identifier: write name@sha256:{text[:12]}… instead")
         domain, remainder = _split_domain(text)
@@ -119,14 +124,16 @@ class Reference:
 
 def _check_parts(reference: Reference) -> None:
     domain, path, tag, digest = reference.domain, reference.path, reference.tag, reference.digest
+    if len(domain) > MAX_DOMAIN_LENGTH:
+        raise InvalidArgumentError(f"the registry has {len(domain)} characters, more than {MAX_DOMAIN_LENGTH}")
     if not _DOMAIN_RE.fullmatch(domain):
         raise InvalidArgumentError(f"the registry {_shown(domain)} is malformed")
+    if len(path) > MAX_PATH_LENGTH:
+        raise InvalidArgumentError(f"the repository has {len(path)} characters, more than {MAX_PATH_LENGTH}")
     if path != path.lower():
         raise InvalidArgumentError(f"the repository {_shown(path)} has upper-case letters")
     if not PATH_RE.fullmatch(path):
         raise InvalidArgumentError(f"the repository {_shown(path)} is malformed")
-    if len(path) > MAX_PATH_LENGTH:
-        raise InvalidArgumentError(f"the repository has {len(path)} characters, more than {MAX_PATH_LENGTH}")
     if tag is not None and not TAG_RE.fullmatch(tag):
         raise InvalidArgumentError(f"the tag {_shown(tag)} is malformed")
     if digest is not None and not is_digest(digest):
