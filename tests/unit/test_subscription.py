@@ -180,9 +180,12 @@ async def test_a_probe_that_may_not_be_published_is_reported() -> None:
 
 
 async def test_bad_filters_are_the_callers_fault() -> None:
-    """The daemon calls a filter it cannot parse an unknown error; here it is an invalid argument."""
+    """The daemon calls a filter it cannot parse an unknown error; here it is an invalid argument, as one never sent."""
     daemon = ScriptedDaemon(UnknownError("subscription error: failed parsing subscription filters: filters: x"))
     with pytest.raises(InvalidArgumentError, match="failed parsing"):
+        async with daemon.events.subscribe("topic==x"):
+            pytest.fail("entered")
+    with pytest.raises(InvalidArgumentError, match="here a value is expected"):
         async with daemon.events.subscribe("topic=="):
             pytest.fail("entered")
 
