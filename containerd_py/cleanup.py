@@ -92,13 +92,14 @@ class Cleanup:
         are no namespace's: see `Client.cleanup_fifos`.
         """
         found = await find_leftovers(services)
+        ids = [container.id for container in found.containers]
         for task in found.tasks:
             self.add(task)
         for container in found.containers:
             self.add(container)
         for what, step in found.leases:
             self.add_step(what, step)
-        self.add_step("ending shims that the daemon does not know", lambda: end_lost_shims(services))
+        self.add_step("ending shims that the daemon does not know", lambda: end_lost_shims(services, ids))
         self._push(_DIRECTORY, "removing leftover directories", lambda: remove_leftover_directories(services))
         unnamed = partial(prune_volumes, services, attrgetter("is_anonymous"))
         self._push(_DIRECTORY, "removing unused volumes", unnamed)

@@ -97,6 +97,13 @@ def container_of(shim: int) -> tuple[str, str]:
     return given.get("namespace", ""), given.get("id", "")
 
 
+def containers_with_shims() -> set[tuple[str, str]]:
+    """Return namespace and ID of what shims on this machine were started for, whichever daemon's they are."""
+    return {
+        container_of(pid) for pid in _all_pids() if Path((_command(pid) or [""])[0]).name.startswith("containerd-shim")
+    }
+
+
 def _is_shim_of(command: list[str], address: str) -> bool:
     if not command or not Path(command[0]).name.startswith("containerd-shim"):
         return False

@@ -7,13 +7,14 @@ and after some seconds the daemon gives the task up, shim and process going on. 
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
 import anyio
 from anyio import to_thread
 
-from containerd_py._daemon.leftovers import RUNC_ROOT, container_of, end_shim, find_shims
+from containerd_py._daemon.leftovers import RUNC_ROOT, container_of, containers_with_shims, end_shim, find_shims
 from containerd_py.cio.stuck_fifos import release_writers
 from containerd_py.services.bundle import Services
 
@@ -30,11 +31,15 @@ async def free_lost_shims(services: Services) -> None:
     await _until_none_is_lost(services)
 
 
-async def end_lost_shims(services: Services) -> None:
-    """Kill the shims, with what runs below them, that the daemon does not know even after a moment."""
-    for shim, container_id in (await _until_none_is_lost(services)).items():
+async def end_lost_shims(services: Services, containers: Iterable[str]) -> None:
+    """Kill the shims, with what runs below them, that the daemon does not know even after a moment.
+
+    Of them, and of `containers` whose shim the daemon has ended without a word to runc, runc is told as well.
+    """
+    lost = await _until_none_is_lost(services)
+    for shim in lost:
         await to_thread.run_sync(end_shim, shim)
-        await to_thread.run_sync(_forget, services.namespace, container_id)
+    await to_thread.run_sync(_forget_all, services.namespace, {*lost.values(), *containers})
 
 
 async def _until_none_is_lost(services: Services) -> dict[int, str]:
@@ -60,15 +65,21 @@ def _shims(address: str, namespace: str) -> dict[int, str]:
     return {shim: container_id for shim, (other, container_id) in found.items() if other == namespace and container_id}
 
 
+def _forget_all(namespace: str, container_ids: set[str]) -> None:
+    left = [container_id for container_id in container_ids if (RUNC_ROOT / namespace / container_id).is_dir()]
+    used = containers_with_shims() if left else set()
+    for container_id in left:
+        if (namespace, container_id) not in used:  # by another daemon's task
+            _forget(namespace, container_id)
+
+
 def _forget(namespace: str, container_id: str) -> None:
     """Let runc forget a container whose processes are gone; else its ID could not be used again."""
-    root = RUNC_ROOT / namespace
-    if (root / container_id).is_dir():
-        with suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run(
-                ["runc", "--root", str(root), "delete", "--force", container_id],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=_RUNC_LIMIT,
-                check=False,
-            )
+    with suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(
+            ["runc", "--root", str(RUNC_ROOT / namespace), "delete", "--force", container_id],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_RUNC_LIMIT,
+            check=False,
+        )
