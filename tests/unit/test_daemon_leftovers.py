@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import anyio
 import pytest
@@ -30,7 +32,10 @@ def fake_shim(tmp_path):
         pipe = subprocess.PIPE
         child = subprocess.Popen([program, "-c", script, *arguments], stdin=pipe, stdout=pipe, text=True)
         children.append(child)
-        return child, int(child.stdout.readline())
+        grandchild = int(child.stdout.readline())
+        while Path(f"/proc/{grandchild}/comm").read_text() != "sleep\n":  # until then it is one more shim to look at
+            time.sleep(0.001)
+        return child, grandchild
 
     yield start
     for child in children:
