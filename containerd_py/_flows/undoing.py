@@ -93,20 +93,21 @@ async def settled(call: Callable[[], Awaitable[T]]) -> T:
     return outcome.unwrap()
 
 
-async def tidy(what: str, step: Step, *, bound: float = CLEANUP_BOUND) -> None:
+async def tidy(what: str, step: Step, *, bound: float | None = None) -> None:
     """Run one cleanup step, protected and bounded. That there is nothing left to clean is success.
 
     Raises:
-        CleanupError: The step took longer than `bound` seconds.
+        CleanupError: The step took longer than `bound` seconds, `CLEANUP_BOUND` by default.
         ContainerdError: The step failed.
     """
+    limit = CLEANUP_BOUND if bound is None else bound
 
     async def bounded() -> None:
-        with anyio.move_on_after(bound):
+        with anyio.move_on_after(limit):
             with suppress(NotFoundError):
                 await step()
             return
-        raise CleanupError(f"{what} took longer than {bound:g} s and was given up: it is left behind")
+        raise CleanupError(f"{what} took longer than {limit:g} s and was given up: it is left behind")
 
     (await _protected(bounded)).unwrap()
 
@@ -117,7 +118,7 @@ class Debt:
 
     what: str
     step: Step
-    bound: float = CLEANUP_BOUND  # seconds
+    bound: float | None = None  # seconds; None: `CLEANUP_BOUND`
 
 
 class Undo:
@@ -127,7 +128,7 @@ class Undo:
         self._connection = connection
         self._steps: list[Debt] = []
 
-    def push(self, what: str, step: Step, *, bound: float = CLEANUP_BOUND) -> None:
+    def push(self, what: str, step: Step, *, bound: float | None = None) -> None:
         """Register the step that undoes the call about to be made; `what` names it, as in "removing snapshot x"."""
         self._steps.append(Debt(what, step, bound))
 

@@ -173,7 +173,6 @@ async def test_a_silent_daemon_does_not_hold_a_flow(
     """A flow cancelled in a call that takes effect at the daemon waits for the answer, but not for ever."""
     bound = 0.5  # seconds, instead of ten
     monkeypatch.setattr(undoing, "CLEANUP_BOUND", bound)
-    monkeypatch.setattr(undoing.tidy, "__kwdefaults__", {"bound": bound})
     no_leaks.expect("lease", "containerd-py-")  # whose making, and whose deletion, nobody answered
     async with proxied(daemon, namespace) as (proxy, client):
         fault = proxy.blackhole(TO_CLIENT, both=False, after_frames=0, kind=Kind.HEADERS)

@@ -1,5 +1,6 @@
 """Containers that the daemon itself starts again, as their policy says, until somebody stops them."""
 
+import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -132,7 +133,7 @@ async def test_after_a_daemons_restart(client: Client, busybox: Image, daemon: D
     async with deleting(container):
         task = await started(container)
         await daemon.terminate()
-        await anyio.run_process(["kill", "-9", str(task.pid)])
+        os.kill(task.pid, signal.SIGKILL)
         await daemon.restart()
         await (await running_again(container, task.pid)).stop(grace=0)
 
