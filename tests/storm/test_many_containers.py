@@ -15,6 +15,7 @@ CONTAINERS = 500
 EXECS = 2_000
 WARM_UP = 40  # until every pool and cache has its size
 GROWTH = 16 * 1024  # KiB of memory that are no leak: the allocator's
+WORKERS = 5  # threads of anyio's pool, which has as many as were busy at once lately, by chance one more or less
 
 pytestmark = pytest.mark.timeout(3600)
 Note = Callable[[str], None]
@@ -31,7 +32,7 @@ async def repeat(one: Callable[[int], Awaitable[None]], count: int) -> tuple[Hol
 
 def assert_nothing_grew(before: Holdings, after: Holdings) -> None:
     assert after.descriptors <= before.descriptors
-    assert after.threads <= before.threads
+    assert after.threads <= before.threads + WORKERS
     assert after.memory <= before.memory + GROWTH
 
 
