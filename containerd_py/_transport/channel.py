@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
@@ -18,7 +18,8 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 from betterproto2 import encode_varint
 from grpclib.config import Configuration
 from grpclib.const import Cardinality, Status
-from grpclib.metadata import Deadline, _Metadata, _MetadataLike
+from grpclib.exceptions import StreamTerminatedError
+from grpclib.metadata import Deadline, _Metadata, _MetadataLike, decode_metadata
 from grpclib.protocol import H2Protocol
 from h2.exceptions import ProtocolError as Http2ProtocolError
 from multidict import MultiDict
@@ -29,7 +30,10 @@ from containerd_py._transport.address import explain
 from containerd_py._transport.guard import CallGuard
 from containerd_py._transport.http2 import Http2Protocol, Http2Stream, is_answered
 from containerd_py._transport.message_codec import BigMessage, MessageCodec
-from containerd_py._transport.status import DetailsCodec, translate
+from containerd_py._transport.request_headers import request_block
+from containerd_py._transport.status import NO_STATUS, STATUS_HEADER, DetailsCodec, translate
+from containerd_py._transport.unary import UnaryCall
+from containerd_py._transport.unary_streams import Header, UnaryStreams
 
 # One unread stream must not stop the others: the connection's window is as wide as HTTP/2 allows, a stream's is not.
 CONNECTION_WINDOW: Final = 2**31 - 1
@@ -169,6 +173,21 @@ class Call(grpclib.client.Stream[Any, Any]):
         with _damage_reported():
             await super().recv_trailing_metadata()
 
+    def judge(self, headers: Iterable[Header] | None, trailers: Iterable[Header] | None) -> None:
+        """Raise what an answer's headers and trailers amount to, as grpclib reads them; nothing if all is well."""
+        if headers is None:
+            raise StreamTerminatedError(NO_STATUS)
+        with _damage_reported():
+            first = _text(headers)
+            self._raise_for_status(first)
+            self._raise_for_content_type(first)
+            if STATUS_HEADER not in first:
+                if trailers is None:
+                    raise StreamTerminatedError(NO_STATUS)
+                first = _text(trailers)
+            self._raise_for_grpc_status(*self._process_grpc_status(first))
+            decode_metadata([*first.items()])
+
     def _process_grpc_status(self, headers_map: dict[str, str]) -> tuple[Status, str | None, Any]:
         try:
             return super()._process_grpc_status(headers_map)
@@ -185,8 +204,7 @@ class Call(grpclib.client.Stream[Any, Any]):
 
     def translated(self, error: BaseException) -> errors.ContainerdError | None:
         """Return this package's error for what grpclib raised during this call, None if it is not grpclib's."""
-        version = self._channel.daemon_version
-        return translate(error, method=self._method_name, metadata=self._metadata, version=version)
+        return self._channel.translated(error, self._method_name, self._metadata)
 
     def _raise_translated(self, error: BaseException) -> None:
         if isinstance(error, errors.ContainerdError):
@@ -194,6 +212,10 @@ class Call(grpclib.client.Stream[Any, Any]):
         made = self.translated(error)
         if made is not None:
             raise made from error
+
+
+def _text(headers: Iterable[Header]) -> dict[str, str]:
+    return {name.decode("ascii"): value.decode("ascii") for name, value in headers}
 
 
 def _head_before(field: int, first: bytes, size: int) -> int:
@@ -218,7 +240,8 @@ class Channel(grpclib.client.Channel):
 
     def __init__(self, path: str) -> None:
         config = Configuration(http2_connection_window_size=CONNECTION_WINDOW, http2_stream_window_size=STREAM_WINDOW)
-        super().__init__(path=path, codec=MessageCodec(), status_details_codec=DetailsCodec(), config=config)
+        self.codec = MessageCodec()
+        super().__init__(path=path, codec=self.codec, status_details_codec=DetailsCodec(), config=config)
         self._running_loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         self._is_closed = False
@@ -250,15 +273,28 @@ class Channel(grpclib.client.Channel):
         timeout: float | None = None,
         deadline: Deadline | None = None,
         metadata: _MetadataLike | None = None,
-    ) -> Call:
+    ) -> Any:
         """Begin a call; what generated stubs use. Time limits belong to the caller's cancel scopes, so none is sent."""
         if timeout is not None or deadline is not None:
             raise errors.InvalidArgumentError("no gRPC deadlines: put the call under `anyio.fail_after(seconds)`")
-        items = metadata.items() if isinstance(metadata, Mapping) else metadata or ()
+        sent = cast("Mapping[str, str]", metadata or {})
+        if cardinality is Cardinality.UNARY_UNARY:
+            return UnaryCall(self, name, sent, request_type, reply_type)
+        return self.call(name, cardinality, request_type, reply_type, sent)
+
+    def call(
+        self,
+        name: str,
+        cardinality: Cardinality,
+        request_type: type[Any],
+        reply_type: type[Any],
+        metadata: Mapping[str, str],
+    ) -> Call:
+        """Begin a call of any kind, grpclib's way."""
         return Call(
             self,
             name,
-            cast("_Metadata", MultiDict(items)),
+            cast("_Metadata", MultiDict(metadata)),
             cardinality,
             request_type,
             reply_type,
@@ -266,6 +302,25 @@ class Channel(grpclib.client.Channel):
             status_details_codec=self._status_details_codec,
             dispatch=self.__dispatch__,
         )
+
+    async def unary_streams(self) -> UnaryStreams:
+        """Connect if need be, and return what sends unary calls.
+
+        Raises:
+            DaemonConnectError: The daemon cannot be connected.
+        """
+        protocol = await self.__connect__()
+        return cast("Http2Protocol", protocol).connection.unary
+
+    def request_block(self, route: str, metadata: Mapping[str, str]) -> bytes:
+        """Return the packed headers of a request."""
+        return request_block(self._scheme, self._authority, route, tuple(metadata.items()))
+
+    def translated(
+        self, error: BaseException, route: str, metadata: Mapping[str, Any]
+    ) -> errors.ContainerdError | None:
+        """Return this package's error for what grpclib or h2 raised during a call, None if it is not theirs."""
+        return translate(error, method=route, metadata=metadata, version=self.daemon_version)
 
     def _protocol_factory(self) -> H2Protocol:
         return Http2Protocol(grpclib.client.Handler(), self._config, self._h2_config)

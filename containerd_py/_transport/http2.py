@@ -30,15 +30,14 @@ from containerd_py import errors
 from containerd_py._transport.bursts import BURST, take_burst
 from containerd_py._transport.outbox import Outbox
 from containerd_py._transport.reception import Reception, StreamBuffer
+from containerd_py._transport.reply_headers import ReplyDecoder
 from containerd_py._transport.request_headers import RequestEncoder
-from containerd_py._transport.status import NO_STATUS
+from containerd_py._transport.status import NO_STATUS, STATUS_HEADER
+from containerd_py._transport.unary_streams import RECEIVE_LIMIT, UnaryStreams
 
-# A reply larger than any daemon sends (16 MiB in one message) is damage, not data.
-RECEIVE_LIMIT: Final = 64 * 1024 * 1024  # bytes
 # Stream ids go up by 2 to 2^31 and are not used twice: past half of them the next call gets a new connection.
 LAST_FRESH_STREAM: Final = 2**30
 CONNECTION_LOST: Final = "Connection lost"
-_STATUS_HEADER: Final = "grpc-status"
 _LENGTH_BYTES: Final = 3  # of a frame's header: the length of what follows the header
 
 
@@ -46,7 +45,7 @@ def is_answered(stream: _GrpclibStream) -> bool:
     """Tell whether the server's last word, the status, has arrived."""
     if stream.trailers is not None:
         return True
-    return stream.headers is not None and any(name == _STATUS_HEADER for name, _ in stream.headers)
+    return stream.headers is not None and any(name == STATUS_HEADER for name, _ in stream.headers)
 
 
 class Http2Stream(_GrpclibStream):
@@ -153,6 +152,7 @@ class Http2Connection(_GrpclibConnection):
     def __init__(self, connection: H2Connection, transport: Transport, *, config: Configuration) -> None:
         super().__init__(connection, transport, config=config)
         self.guards: weakref.WeakSet[Wrapper] = weakref.WeakSet()
+        self.unary = UnaryStreams(connection, transport.write, self.write_ready)
 
     @property
     def is_used_up(self) -> bool:
@@ -222,7 +222,8 @@ class Http2Processor(EventsProcessor):
     def retire(self) -> None:
         """Close as soon as the calls under way have ended."""
         self.is_retired = True
-        if not self.streams:
+        self.connection.unary.on_idle = self.retire
+        if not self.streams and not self.connection.unary:
             self.close()
 
     def process(self, event: H2Event) -> None:
@@ -266,6 +267,7 @@ class Http2Processor(EventsProcessor):
         )  # each call holds the old table and still releases its own stream there
         answered = {id(stream.wrapper) for stream in streams.values() if is_answered(stream)}
         super().close(reason)
+        self.connection.unary.close(reason)
         self.connection.write_ready.set()
         for stream in streams.values():
             stream.window_updated.set()
@@ -284,17 +286,28 @@ class Http2Protocol(H2Protocol):
         """Set HTTP/2 up as grpclib does, with our own parts and the windows that the channel chose."""
         http2 = _Http2(config=self.h2_config)
         http2.encoder = RequestEncoder()
+        http2.decoder = ReplyDecoder()
+        http2.decoder.max_header_list_size = http2.DEFAULT_MAX_HEADER_LIST_SIZE
         http2.initiate_connection()
         initial = http2.local_settings.initial_window_size
         http2.increment_flow_control_window(self.config.http2_connection_window_size - initial)
         http2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: self.config.http2_stream_window_size})
-        self.connection = Http2Connection(http2, Outbox(cast("Transport", transport)), config=self.config)
+        outbox = Outbox(cast("Transport", transport))
+        self.connection = Http2Connection(http2, outbox, config=self.config)
         self.connection.flush()
         self.processor = Http2Processor(self.handler, self.connection)
         self._reception = Reception(
-            http2, lambda: self.processor.streams, self.processor.deliver, super().data_received
+            http2,
+            lambda: self.processor.streams,
+            self.processor.deliver,
+            super().data_received,
+            self.connection.unary,
+            outbox.write,
         )
 
     def data_received(self, data: bytes) -> None:
         """Take what came in."""
-        self._reception.receive(data)
+        try:
+            self._reception.receive(data)
+        except ProtocolError:
+            self.processor.close("Protocol error")

@@ -1,7 +1,7 @@
 """What arrives: plain DATA frames go straight to their stream's buffer, everything else goes h2's own way.
 
-h2 takes dozens of Python calls and two copies for every 16 KiB. Reaches into its accounts, which pyproject pins and
-tests/unit/test_reception.py watches.
+So do frames of unary calls, which have a place of their own, and pings. h2 takes dozens of Python calls and two copies
+for every 16 KiB. Reaches into its accounts, which pyproject pins and tests/unit/test_reception.py watches.
 """
 
 from __future__ import annotations
@@ -17,11 +17,22 @@ from h2.connection import ConnectionState, H2Connection
 from h2.exceptions import ProtocolError
 from h2.stream import StreamState
 
-# Bytes after which flow-control window is given back: a small part of a stream's window, and few calls.
-CREDIT: Final = 512 * 1024
+from containerd_py._transport.unary_streams import (
+    CONTINUATION,
+    CREDIT,
+    DATA,
+    HEADERS,
+    RECEIVE_LIMIT,
+    RST_STREAM,
+    UnaryStreams,
+)
+
 HEADER: Final = 9  # bytes before every frame: length, type, flags, stream
 PEEKED: Final = 64  # bytes: more than any head of a message with one large field has
 _PLAIN_DATA: Final = b"\0\0"  # type DATA, no flags
+_PING: Final = b"\0\0\x08\x06\0\0\0\0\0"  # a daemon asks with each burst it sends how long the way is
+_PING_ANSWER: Final = b"\0\0\x08\x06\1\0\0\0\0"
+_UNARY_KINDS: Final = frozenset({DATA, HEADERS, RST_STREAM, CONTINUATION})
 _RECEIVING: Final = (StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL)
 
 
@@ -125,34 +136,43 @@ class Reception:
         streams: Callable[[], Mapping[int, _GrpclibStream]],
         deliver: Callable[[int, list[memoryview], int], None],
         pass_on: Callable[[bytes], None],
+        unary: UnaryStreams,
+        write: Callable[[bytes], object],
     ) -> None:
         self._http2 = http2
         self._streams = streams
         self._deliver = deliver
         self._pass_on = pass_on
+        self._unary = unary
+        self._write = write
         self._begun = b""  # of a frame, or of a frame's header
         self._stream_id = 0  # whose DATA frame is being received
         self._left = 0  # bytes of it still to come
 
     def receive(self, data: bytes) -> None:
-        """Take what came in."""
+        """Take what came in.
+
+        Raises:
+            h2.exceptions.ProtocolError: It is not HTTP/2.
+        """
         if self._begun:
             data, self._begun = self._begun + data, b""
         size, at = len(data), 0
         if self._left:
             at = min(self._left, size)
             self._left -= at
-            self._deliver(self._stream_id, [memoryview(data)[:at]], at)
+            self._hand_over(self._stream_id, [memoryview(data)[:at]], at)
         others = at  # where frames begin that are h2's
         while size - at >= HEADER:
-            if data[at + 3 : at + 5] == _PLAIN_DATA:
+            is_plain = data[at + 3 : at + 5] == _PLAIN_DATA
+            end = at + HEADER + int.from_bytes(data[at : at + 3], "big")
+            if is_plain or (end <= size and self._is_ours(data, at)):
                 if others < at:
                     self._pass_on(data[others:at])
                     others = at
-                if taken := self._take_run(data, at):
+                if taken := self._take_run(data, at) if is_plain else self._take_frame(data, at, end):
                     others = at = at + taken
                     continue
-            end = at + HEADER + int.from_bytes(data[at : at + 3], "big")
             if end > size:
                 break
             at = end
@@ -160,6 +180,33 @@ class Reception:
             self._pass_on(data[others:at])
         if at < size:
             self._keep(data[at:])
+
+    def _is_ours(self, data: bytes, at: int) -> bool:
+        """Tell whether a frame is a unary call's, or a ping."""
+        if self._unary.is_within_headers:
+            return True
+        kind = data[at + 3]
+        if kind in _UNARY_KINDS:
+            return self._unary.owns(int.from_bytes(data[at + 5 : at + HEADER], "big"))
+        return data[at : at + HEADER] == _PING
+
+    def _take_frame(self, data: bytes, at: int, end: int) -> int:
+        """Take a frame that `_is_ours` and return its size; 0 if h2 knows better what to say of it."""
+        payload = data[at + HEADER : end]
+        if self._is_within_headers or len(payload) > self._http2.max_inbound_frame_size:
+            return 0
+        if data[at : at + HEADER] == _PING and not self._unary.is_within_headers:
+            self._write(_PING_ANSWER + payload)
+        else:
+            stream_id = int.from_bytes(data[at + 5 : at + HEADER], "big")
+            self._unary.take_frame(data[at + 3], data[at + 4], stream_id, payload)
+        return end - at
+
+    def _hand_over(self, stream_id: int, pieces: list[memoryview], size: int) -> None:
+        if self._unary.owns(stream_id):
+            self._unary.take_data(stream_id, pieces, size)
+        else:
+            self._deliver(stream_id, pieces, size)
 
     def _take_run(self, data: bytes, at: int) -> int:
         """Take the DATA frames that follow each other on one stream; return how many bytes they are with headers."""
@@ -178,12 +225,14 @@ class Reception:
         if pieces:
             self._stream_id, self._left = stream_id, max(0, at - size)
             self._debit(stream_id, total)
-            self._deliver(stream_id, pieces, total - self._left)
+            self._hand_over(stream_id, pieces, total - self._left)
         return min(at, size) - start
 
     def _room(self, stream_id: int) -> int:
         """Say how many bytes may come on a stream; none if anything is odd about it, for h2 knows what to say then."""
         http2 = self._http2
+        if self._unary.owns(stream_id):
+            return -1 if self._is_within_headers or self._unary.is_within_headers else RECEIVE_LIMIT
         stream = http2.streams.get(stream_id)
         if (
             stream is None
@@ -191,7 +240,8 @@ class Reception:
             or stream.state_machine.state not in _RECEIVING
             or stream._expected_content_length is not None  # noqa: SLF001
             or http2.state_machine.state is not ConnectionState.CLIENT_OPEN
-            or http2.incoming_buffer._headers_buffer  # noqa: SLF001  # in the midst of headers
+            or self._is_within_headers
+            or self._unary.is_within_headers
         ):
             return -1
         return min(
@@ -199,7 +249,13 @@ class Reception:
             stream._inbound_window_manager.current_window_size,  # noqa: SLF001
         )
 
+    @property
+    def _is_within_headers(self) -> bool:
+        return bool(self._http2.incoming_buffer._headers_buffer)  # noqa: SLF001
+
     def _debit(self, stream_id: int, size: int) -> None:
+        if self._unary.owns(stream_id):
+            return
         self._http2._inbound_flow_control_window_manager.window_consumed(size)  # noqa: SLF001
         self._http2.streams[stream_id]._inbound_window_manager.window_consumed(size)  # noqa: SLF001
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, cast
 
+from grpclib.encoding.base import GRPC_CONTENT_TYPE
+from grpclib.metadata import USER_AGENT, _Metadata, encode_metadata
 from hpack import Encoder
 from hpack.hpack import encode_integer
+from multidict import MultiDict
 
 REMEMBERED: Final = 512  # blocks: one for each method, namespace and lease in use
 _LITERAL: Final = b"\0"  # without indexing, its name a literal too
@@ -26,6 +29,22 @@ class RequestEncoder(Encoder):
         if self.table_size_changes:  # the block has to begin with them
             return super().encode(headers, huffman)
         return _block(tuple(headers))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def request_block(scheme: str, authority: str, route: str, metadata: tuple[tuple[str, str], ...]) -> bytes:
+    """Return the block of a call's headers, those of gRPC's before its metadata."""
+    own = {
+        ":method": "POST",
+        ":scheme": scheme,
+        ":path": route,
+        ":authority": authority,
+        "te": "trailers",
+        "content-type": GRPC_CONTENT_TYPE,
+        "user-agent": USER_AGENT,
+    }
+    headers = [*own.items(), *encode_metadata(cast("_Metadata", MultiDict(metadata)))]
+    return _block(tuple((name.encode("ascii"), value.encode("ascii")) for name, value in headers))
 
 
 @lru_cache(maxsize=REMEMBERED)

@@ -45,6 +45,7 @@ _CLASS_TEXT: Final[Mapping[Status, str]] = {  # errdefs appends its class to the
 }
 _NO_SUCH_CALL: Final = re.compile(r"unknown (service|method) ")
 _STACK: Final = frozenset({"grpclib", "h2", "hpack", "hyperframe"})
+STATUS_HEADER: Final = "grpc-status"
 NO_STATUS: Final = "Stream ended without a status"
 _RESET_CODE: Final = re.compile(r"error_code: (?:ErrorCodes\.)?(\w+)")
 MESSAGE_LIMIT: Final = 16 * 1024 * 1024  # bytes, both ways (containerd, defaults)

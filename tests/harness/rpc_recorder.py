@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from grpclib.const import Cardinality
 
 from containerd_py._transport.channel import Call
+from containerd_py._transport.unary import UnaryCall
 from containerd_py.errors import ContainerdError
 
 ANSWERED: Final = "OK"
@@ -46,7 +48,7 @@ def recorded_rpcs() -> Iterator[dict[str, set[str]]]:
 def _tap() -> None:
     if hasattr(Call.__aexit__, "is_tapped"):
         return
-    leave = Call.__aexit__
+    leave, leave_unary = Call.__aexit__, UnaryCall.__aexit__
 
     async def noted(call: Call, *raised: Any) -> None:
         outcome = ANSWERED
@@ -57,11 +59,27 @@ def _tap() -> None:
             outcome = ANSWERED if is_left else type(error).__name__
             raise
         finally:
-            for listener in tuple(_listeners):
-                listener(call._method_name, outcome)
+            if call._cardinality is not Cardinality.UNARY_UNARY:  # it serves a `UnaryCall`
+                _tell(call._method_name, outcome)
+
+    async def unary_noted(call: UnaryCall, *raised: Any) -> None:
+        outcome = ANSWERED if raised[0] is None else raised[0].__name__
+        try:
+            await leave_unary(call, *raised)
+        except BaseException as error:
+            outcome = type(error).__name__
+            raise
+        finally:
+            _tell(call.route, outcome)
 
     noted.is_tapped = True  # type: ignore[attr-defined]
     Call.__aexit__ = noted  # type: ignore[method-assign]
+    UnaryCall.__aexit__ = unary_noted  # type: ignore[method-assign]
+
+
+def _tell(route: str, outcome: str) -> None:
+    for listener in tuple(_listeners):
+        listener(route, outcome)
 
 
 class SessionRecorder:
