@@ -23,6 +23,7 @@ from betterproto2_compiler.lib.google.protobuf import (
 from codegen import model
 
 _VARINT, _FIXED64, _LENGTH = 0, 1, 2  # wire types
+_LARGEST_SHORT: Final = 15  # the largest number of a field whose tag is one byte
 _NUMBERS: Final = {  # type → the encoder of wire_format
     FieldDescriptorProtoType.INT32: "int32",
     FieldDescriptorProtoType.INT64: "int64",
@@ -232,20 +233,20 @@ class Field:
     def branches(self) -> Iterator[tuple[int, list[str]]]:
         """Yield each tag the field may have, and the lines that decode what follows it."""
         if self._wire_type == _LENGTH:
-            yield self.tag(_LENGTH), [*_BOUNDS, *self._taking(), "at = end"]
+            yield self.tag(_LENGTH), [*_BOUNDS, *self._taking()]
         elif self._wire_type == _FIXED64:
             yield (
                 self.tag(_FIXED64),
                 [
-                    "if at + 8 > limit:",
+                    "end = at + 8",
+                    "if end > len(data):",
                     "    raise IndexError",
                     f"field_{self.name} = double.unpack_from(data, at)[0]",
-                    "at += 8",
                 ],
             )
         elif self.is_repeated:
-            yield self.tag(_VARINT), ["number, at = varint(data, at)", f"field_{self.name}.append(number)"]
-            yield self.tag(_LENGTH), [*_BOUNDS, f"packed(data, at, end, field_{self.name})", "at = end"]
+            yield self.tag(_VARINT), ["number, end = varint(data, at)", f"field_{self.name}.append(number)"]
+            yield self.tag(_LENGTH), [*_BOUNDS, f"packed(data, at, end, field_{self.name})"]
         else:
             yield self.tag(_VARINT), [*self._number()]
 
@@ -265,9 +266,9 @@ class Field:
     def _number(self) -> Iterator[str]:
         variable = f"field_{self.name}"
         yield f"{variable} = data[at]"
-        yield "at += 1"
+        yield "end = at + 1"
         yield f"if {variable} > 127:"
-        yield f"    {variable}, at = varint(data, at - 1)"
+        yield f"    {variable}, end = varint(data, at)"
         bits = 32 if self.type in _NARROW else 64
         if bits == 32:
             yield f"    {variable} &= {2**32 - 1}"
@@ -289,14 +290,20 @@ class Field:
 _LENGTH_DELIMITED: Final = frozenset(
     {FieldDescriptorProtoType.STRING, FieldDescriptorProtoType.BYTES, FieldDescriptorProtoType.MESSAGE}
 )
-_TAG: Final = ("start = at", "tag = data[at]", "at += 1", "if tag > 127:", "    tag, at = long_tag(data, start)")
 _BOUNDS: Final = (
     "size = data[at]",
     "at += 1",
-    "end = at + size",
-    "if size > 127 or end > limit:",
+    "if size < 128:",
+    "    end = at + size",
+    "elif (more := data[at]) < 128:",
+    "    at += 1",
+    "    end = at + size + (more << 7) - 128",
+    "else:",
     "    at, end = end_of(data, at - 1, limit)",
 )
+# Whether a field reaches past the end of its message is found out when the last one has been read.
+_FOLLOWING: Final = ("if end >= limit:", "    at = end", "    break", "tag = data[end]", "at = end + 1")
+_LONG_TAG: Final = ("if tag > 127:", "    tag, at = long_tag(data, at - 1)")
 
 
 def _fields(name: str, message: DescriptorProto, names: Names, home: str) -> Iterator[Field]:
@@ -359,20 +366,24 @@ def _decoder(name: str, fields: list[Field]) -> Iterator[str]:
     yield from (f"        field_{field.name} = message.{field.name}" for field in fields)
     yield "        unknown = message._unknown_fields"
     yield "    while at < limit:"
-    yield "        top = at"
-    yield from _indented(_TAG, 2)
+    yield "        start = at"
+    yield "        end = 0"
+    yield "        tag = data[at]"
+    yield "        at += 1"
+    yield from _indented(_LONG_TAG, 2)
+    # A tag of several bytes that nobody here waits for is left to the next round.
+    following = [*_FOLLOWING, *(_LONG_TAG if any(field.number > _LARGEST_SHORT for field in fields) else ())]
     for field in fields:
         for tag, lines in field.branches():
             # Fields mostly come in their order: what follows is looked for below first, or is more of the same. What
             # has not been found below may be above; only what nothing was found before is unknown.
-            following = ["continue"] if field.is_repeated else ["if at >= limit:", "    break", *_TAG]
-            yield f"        if tag == {tag}:"
+            yield f"        {'while' if field.is_repeated else 'if'} tag == {tag}:"
             yield from _indented([*lines, *following], 3)
-    yield "        if start != top:"
-    yield "            at = start"
-    yield "            continue"
-    yield "        at = skip(data, tag, at, limit)"
-    yield "        unknown += data[start:at]"
+    yield "        if end:"
+    yield "            at = end"
+    yield "        else:"
+    yield "            at = skip(data, tag, at, limit)"
+    yield "            unknown += data[start:at]"
     yield "    if at > limit:"
     yield "        raise IndexError"
     yield from (f"    message.{field.name} = field_{field.name}" for field in fields)

@@ -17,6 +17,9 @@ _NESTING_LIMIT: Final = 100  # groups within groups, as in Google's decoder
 _LARGEST: Final = 2**64 - 1
 _LONGEST_TAG: Final = 2**32 - 1
 _LONGEST_FIELD: Final = 2**31 - 1  # bytes
+_MOST_SEEN: Final = 1024  # entries of maps that are remembered: the same labels come again and again
+_LONGEST_SEEN: Final = 256  # bytes of such an entry
+_seen: Final[dict[bytes, tuple[str, str]]] = {}
 _KEY, _VALUE = 0x0A, 0x12  # tags of a map's entry
 _VARINT, _FIXED64, _LENGTH, _GROUP, _GROUP_END, _FIXED32 = range(6)
 
@@ -118,12 +121,24 @@ def field_ends(data: bytes) -> Iterator[int]:
 
 def text_entry(data: bytes, at: int, limit: int, entries: dict[str, str]) -> None:
     """Read one entry of a map from text to text."""
+    encoded = data[at:limit]
+    entry = _seen.get(encoded)
+    if entry is None:
+        entry = _text_entry(encoded)
+        if len(encoded) <= _LONGEST_SEEN:
+            if len(_seen) >= _MOST_SEEN:
+                _seen.clear()
+            _seen[encoded] = entry
+    entries[entry[0]] = entry[1]
+
+
+def _text_entry(data: bytes) -> tuple[str, str]:
     # Nearly all of them are a key and a value of less than 128 bytes each, and nothing else.
-    if limit - at > 3 and data[at] == _KEY and (begin := at + 4 + data[at + 1]) <= limit:
+    at, limit = 0, len(data)
+    if limit > 3 and data[0] == _KEY and (begin := 4 + data[1]) <= limit:
         size = data[begin - 1]
-        if data[begin - 2] == _VALUE and data[at + 1] < 0x80 and size < 0x80 and begin + size == limit:
-            entries[data[at + 2 : begin - 2].decode()] = data[begin:limit].decode()
-            return
+        if data[begin - 2] == _VALUE and data[1] < 0x80 and size < 0x80 and begin + size == limit:
+            return data[2 : begin - 2].decode(), data[begin:].decode()
     key = value = ""
     while at < limit:
         tag, at = long_tag(data, at)
@@ -138,7 +153,7 @@ def text_entry(data: bytes, at: int, limit: int, entries: dict[str, str]) -> Non
             at = skip(data, tag, at, limit)
     if at > limit:
         raise IndexError
-    entries[key] = value
+    return key, value
 
 
 def message_entry(data: bytes, at: int, limit: int, entries: dict[str, T], decode: Callable[..., T]) -> None:

@@ -158,6 +158,14 @@ def test_the_negative_zero_is_a_value():
     assert bytes(PsiData(avg10=0.0)) == b""
 
 
+def test_an_entry_that_was_cut_off_is_not_remembered():
+    """Entries of maps are remembered by their bytes; one that reaches past the end is none the next time either."""
+    for damaged in (b"\x2a\x08\n\x01k\x12\x03v1", b"\x2a\x07\n\x01k\x12\x03v1"):
+        with pytest.raises(DecodeError, match="ends too soon"):
+            Descriptor.parse(damaged)
+    assert Descriptor.parse(b"\x2a\x07\n\x01k\x12\x02v1").annotations == {"k": "v1"}
+
+
 def test_a_submessage_does_not_reach_beyond_its_end():
     """Its fields end within it, though more bytes of the message around it follow."""
     with pytest.raises(DecodeError, match="ends too soon"):

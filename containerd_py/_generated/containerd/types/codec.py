@@ -69,70 +69,77 @@ def decode_Descriptor(data, at, limit, message=None):
         field_annotations = message.annotations
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_media_type = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_digest = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 24:
             field_size = data[at]
-            at += 1
+            end = at + 1
             if field_size > 127:
-                field_size, at = varint(data, at - 1)
+                field_size, end = varint(data, at)
                 if field_size >= 9223372036854775808:
                     field_size -= 18446744073709551616
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if tag == 42:
+            tag = data[end]
+            at = end + 1
+        while tag == 42:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_annotations)
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if end:
             at = end
-            continue
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.media_type = field_media_type
@@ -196,77 +203,81 @@ def decode_Envelope(data, at, limit, message=None):
         field_event = message.event
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_timestamp = google_protobuf.decode_Timestamp(data, at, end, field_timestamp)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_namespace = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 26:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_topic = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 34:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_event = google_protobuf.decode_Any(data, at, end, field_event)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.timestamp = field_timestamp
@@ -320,62 +331,65 @@ def decode_Metric(data, at, limit, message=None):
         field_data = message.data
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_timestamp = google_protobuf.decode_Timestamp(data, at, end, field_timestamp)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 26:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_data = google_protobuf.decode_Any(data, at, end, field_data)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.timestamp = field_timestamp
@@ -433,71 +447,81 @@ def decode_Mount(data, at, limit, message=None):
         field_options = message.options
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_type = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_source = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 26:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_target = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if tag == 34:
+            tag = data[end]
+            at = end + 1
+        while tag == 34:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_options.append(data[at:end].decode())
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if end:
             at = end
-            continue
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.type = field_type
@@ -561,77 +585,81 @@ def decode_Platform(data, at, limit, message=None):
         field_os_version = message.os_version
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_os = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_architecture = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 26:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_variant = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 34:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_os_version = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.os = field_os
@@ -703,86 +731,97 @@ def decode_RuntimeInfo(data, at, limit, message=None):
         field_annotations = message.annotations
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_name = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_version = decode_RuntimeVersion(data, at, end, field_version)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 26:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_options = google_protobuf.decode_Any(data, at, end, field_options)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 34:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_features = google_protobuf.decode_Any(data, at, end, field_features)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if tag == 42:
+            tag = data[end]
+            at = end + 1
+        while tag == 42:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_annotations)
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if end:
             at = end
-            continue
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.name = field_name
@@ -827,47 +866,49 @@ def decode_RuntimeRequest(data, at, limit, message=None):
         field_options = message.options
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_runtime_path = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_options = google_protobuf.decode_Any(data, at, end, field_options)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.runtime_path = field_runtime_path
@@ -909,47 +950,49 @@ def decode_RuntimeVersion(data, at, limit, message=None):
         field_revision = message.revision
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_version = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_revision = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.version = field_version
@@ -1047,125 +1090,145 @@ def decode_Sandbox(data, at, limit, message=None):
         field_sandboxer = message.sandboxer
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_sandbox_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_runtime = decode_SandboxRuntime(data, at, end, field_runtime)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 26:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_spec = google_protobuf.decode_Any(data, at, end, field_spec)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if tag == 34:
+            tag = data[end]
+            at = end + 1
+        while tag == 34:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_labels)
-            at = end
-            continue
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
         if tag == 42:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_created_at = google_protobuf.decode_Timestamp(data, at, end, field_created_at)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 50:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_updated_at = google_protobuf.decode_Timestamp(data, at, end, field_updated_at)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if tag == 58:
+            tag = data[end]
+            at = end + 1
+        while tag == 58:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             message_entry(data, at, end, field_extensions, google_protobuf.decode_Any)
-            at = end
-            continue
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
         if tag == 82:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_sandboxer = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.sandbox_id = field_sandbox_id
@@ -1213,47 +1276,49 @@ def decode_SandboxRuntime(data, at, limit, message=None):
         field_options = message.options
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_name = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_options = google_protobuf.decode_Any(data, at, end, field_options)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.name = field_name

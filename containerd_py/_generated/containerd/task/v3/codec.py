@@ -87,62 +87,65 @@ def decode_CheckpointTaskRequest(data, at, limit, message=None):
         field_options = message.options
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_path = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 26:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_options = google_protobuf.decode_Any(data, at, end, field_options)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -189,60 +192,60 @@ def decode_CloseIoRequest(data, at, limit, message=None):
         field_stdin = message.stdin
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 24:
             field_stdin = data[at]
-            at += 1
+            end = at + 1
             if field_stdin > 127:
-                field_stdin, at = varint(data, at - 1)
+                field_stdin, end = varint(data, at)
             field_stdin = field_stdin != 0
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -275,32 +278,33 @@ def decode_ConnectRequest(data, at, limit, message=None):
         field_id = message.id
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -339,58 +343,55 @@ def decode_ConnectResponse(data, at, limit, message=None):
         field_version = message.version
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 8:
             field_shim_pid = data[at]
-            at += 1
+            end = at + 1
             if field_shim_pid > 127:
-                field_shim_pid, at = varint(data, at - 1)
+                field_shim_pid, end = varint(data, at)
                 field_shim_pid &= 4294967295
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 16:
             field_task_pid = data[at]
-            at += 1
+            end = at + 1
             if field_task_pid > 127:
-                field_task_pid, at = varint(data, at - 1)
+                field_task_pid, end = varint(data, at)
                 field_task_pid &= 4294967295
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 26:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_version = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.shim_pid = field_shim_pid
@@ -502,159 +503,172 @@ def decode_CreateTaskRequest(data, at, limit, message=None):
         field_options = message.options
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_bundle = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if tag == 26:
+            tag = data[end]
+            at = end + 1
+        while tag == 26:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_rootfs.append(containerd_types.decode_Mount(data, at, end))
-            at = end
-            continue
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
         if tag == 32:
             field_terminal = data[at]
-            at += 1
+            end = at + 1
             if field_terminal > 127:
-                field_terminal, at = varint(data, at - 1)
+                field_terminal, end = varint(data, at)
             field_terminal = field_terminal != 0
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 42:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_stdin = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 50:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_stdout = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 58:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_stderr = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 66:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_checkpoint = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 74:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_parent_checkpoint = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 82:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_options = google_protobuf.decode_Any(data, at, end, field_options)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -688,30 +702,28 @@ def decode_CreateTaskResponse(data, at, limit, message=None):
         field_pid = message.pid
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 8:
             field_pid = data[at]
-            at += 1
+            end = at + 1
             if field_pid > 127:
-                field_pid, at = varint(data, at - 1)
+                field_pid, end = varint(data, at)
                 field_pid &= 4294967295
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.pid = field_pid
@@ -752,47 +764,49 @@ def decode_DeleteRequest(data, at, limit, message=None):
         field_exec_id = message.exec_id
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -832,58 +846,55 @@ def decode_DeleteResponse(data, at, limit, message=None):
         field_exited_at = message.exited_at
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 8:
             field_pid = data[at]
-            at += 1
+            end = at + 1
             if field_pid > 127:
-                field_pid, at = varint(data, at - 1)
+                field_pid, end = varint(data, at)
                 field_pid &= 4294967295
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 16:
             field_exit_status = data[at]
-            at += 1
+            end = at + 1
             if field_exit_status > 127:
-                field_exit_status, at = varint(data, at - 1)
+                field_exit_status, end = varint(data, at)
                 field_exit_status &= 4294967295
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 26:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_exited_at = google_protobuf.decode_Timestamp(data, at, end, field_exited_at)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.pid = field_pid
@@ -970,120 +981,124 @@ def decode_ExecProcessRequest(data, at, limit, message=None):
         field_spec = message.spec
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 24:
             field_terminal = data[at]
-            at += 1
+            end = at + 1
             if field_terminal > 127:
-                field_terminal, at = varint(data, at - 1)
+                field_terminal, end = varint(data, at)
             field_terminal = field_terminal != 0
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 34:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_stdin = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 42:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_stdout = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 50:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_stderr = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 58:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_spec = google_protobuf.decode_Any(data, at, end, field_spec)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -1108,17 +1123,17 @@ def decode_ExecProcessResponse(data, at, limit, message=None):
     else:
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag, at = long_tag(data, at - 1)
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message._unknown_fields = unknown
@@ -1166,73 +1181,71 @@ def decode_KillRequest(data, at, limit, message=None):
         field_all = message.all
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 24:
             field_signal = data[at]
-            at += 1
+            end = at + 1
             if field_signal > 127:
-                field_signal, at = varint(data, at - 1)
+                field_signal, end = varint(data, at)
                 field_signal &= 4294967295
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 32:
             field_all = data[at]
-            at += 1
+            end = at + 1
             if field_all > 127:
-                field_all, at = varint(data, at - 1)
+                field_all, end = varint(data, at)
             field_all = field_all != 0
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -1266,32 +1279,33 @@ def decode_PauseRequest(data, at, limit, message=None):
         field_id = message.id
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -1322,32 +1336,33 @@ def decode_PidsRequest(data, at, limit, message=None):
         field_id = message.id
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -1373,26 +1388,33 @@ def decode_PidsResponse(data, at, limit, message=None):
         field_processes = message.processes
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
-        if tag == 10:
+            tag, at = long_tag(data, at - 1)
+        while tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_processes.append(containerd_v1_types.decode_ProcessInfo(data, at, end))
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if end:
             at = end
-            continue
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.processes = field_processes
@@ -1441,73 +1463,71 @@ def decode_ResizePtyRequest(data, at, limit, message=None):
         field_height = message.height
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 24:
             field_width = data[at]
-            at += 1
+            end = at + 1
             if field_width > 127:
-                field_width, at = varint(data, at - 1)
+                field_width, end = varint(data, at)
                 field_width &= 4294967295
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 32:
             field_height = data[at]
-            at += 1
+            end = at + 1
             if field_height > 127:
-                field_height, at = varint(data, at - 1)
+                field_height, end = varint(data, at)
                 field_height &= 4294967295
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -1541,32 +1561,33 @@ def decode_ResumeRequest(data, at, limit, message=None):
         field_id = message.id
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -1601,45 +1622,44 @@ def decode_ShutdownRequest(data, at, limit, message=None):
         field_now = message.now
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 16:
             field_now = data[at]
-            at += 1
+            end = at + 1
             if field_now > 127:
-                field_now, at = varint(data, at - 1)
+                field_now, end = varint(data, at)
             field_now = field_now != 0
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -1681,47 +1701,49 @@ def decode_StartRequest(data, at, limit, message=None):
         field_exec_id = message.exec_id
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -1747,30 +1769,28 @@ def decode_StartResponse(data, at, limit, message=None):
         field_pid = message.pid
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 8:
             field_pid = data[at]
-            at += 1
+            end = at + 1
             if field_pid > 127:
-                field_pid, at = varint(data, at - 1)
+                field_pid, end = varint(data, at)
                 field_pid &= 4294967295
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.pid = field_pid
@@ -1811,47 +1831,49 @@ def decode_StateRequest(data, at, limit, message=None):
         field_exec_id = message.exec_id
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -1959,177 +1981,176 @@ def decode_StateResponse(data, at, limit, message=None):
         field_exec_id = message.exec_id
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_bundle = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 24:
             field_pid = data[at]
-            at += 1
+            end = at + 1
             if field_pid > 127:
-                field_pid, at = varint(data, at - 1)
+                field_pid, end = varint(data, at)
                 field_pid &= 4294967295
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 32:
             field_status = data[at]
-            at += 1
+            end = at + 1
             if field_status > 127:
-                field_status, at = varint(data, at - 1)
+                field_status, end = varint(data, at)
                 field_status &= 4294967295
                 if field_status >= 2147483648:
                     field_status -= 4294967296
             field_status = members_of_Status.get(field_status) or Status(field_status)
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 42:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_stdin = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 50:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_stdout = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 58:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_stderr = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 64:
             field_terminal = data[at]
-            at += 1
+            end = at + 1
             if field_terminal > 127:
-                field_terminal, at = varint(data, at - 1)
+                field_terminal, end = varint(data, at)
             field_terminal = field_terminal != 0
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 72:
             field_exit_status = data[at]
-            at += 1
+            end = at + 1
             if field_exit_status > 127:
-                field_exit_status, at = varint(data, at - 1)
+                field_exit_status, end = varint(data, at)
                 field_exit_status &= 4294967295
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 82:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_exited_at = google_protobuf.decode_Timestamp(data, at, end, field_exited_at)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 90:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -2170,32 +2191,33 @@ def decode_StatsRequest(data, at, limit, message=None):
         field_id = message.id
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -2226,32 +2248,33 @@ def decode_StatsResponse(data, at, limit, message=None):
         field_stats = message.stats
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_stats = google_protobuf.decode_Any(data, at, end, field_stats)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.stats = field_stats
@@ -2300,56 +2323,65 @@ def decode_UpdateTaskRequest(data, at, limit, message=None):
         field_annotations = message.annotations
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_resources = google_protobuf.decode_Any(data, at, end, field_resources)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if tag == 26:
+            tag = data[end]
+            at = end + 1
+        while tag == 26:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_annotations)
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if end:
             at = end
-            continue
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -2392,47 +2424,49 @@ def decode_WaitRequest(data, at, limit, message=None):
         field_exec_id = message.exec_id
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_exec_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -2468,45 +2502,44 @@ def decode_WaitResponse(data, at, limit, message=None):
         field_exited_at = message.exited_at
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 8:
             field_exit_status = data[at]
-            at += 1
+            end = at + 1
             if field_exit_status > 127:
-                field_exit_status, at = varint(data, at - 1)
+                field_exit_status, end = varint(data, at)
                 field_exit_status &= 4294967295
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_exited_at = google_protobuf.decode_Timestamp(data, at, end, field_exited_at)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.exit_status = field_exit_status

@@ -57,32 +57,33 @@ def decode_AbortRequest(data, at, limit, message=None):
         field_ref = message.ref
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_ref = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.ref = field_ref
@@ -113,32 +114,33 @@ def decode_DeleteContentRequest(data, at, limit, message=None):
         field_digest = message.digest
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_digest = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.digest = field_digest
@@ -201,85 +203,93 @@ def decode_Info(data, at, limit, message=None):
         field_labels = message.labels
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_digest = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 16:
             field_size = data[at]
-            at += 1
+            end = at + 1
             if field_size > 127:
-                field_size, at = varint(data, at - 1)
+                field_size, end = varint(data, at)
                 if field_size >= 9223372036854775808:
                     field_size -= 18446744073709551616
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 26:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_created_at = google_protobuf.decode_Timestamp(data, at, end, field_created_at)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 34:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_updated_at = google_protobuf.decode_Timestamp(data, at, end, field_updated_at)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if tag == 42:
+            tag = data[end]
+            at = end + 1
+        while tag == 42:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_labels)
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if end:
             at = end
-            continue
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.digest = field_digest
@@ -314,32 +324,33 @@ def decode_InfoRequest(data, at, limit, message=None):
         field_digest = message.digest
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_digest = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.digest = field_digest
@@ -370,32 +381,33 @@ def decode_InfoResponse(data, at, limit, message=None):
         field_info = message.info
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_info = decode_Info(data, at, end, field_info)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.info = field_info
@@ -421,26 +433,33 @@ def decode_ListContentRequest(data, at, limit, message=None):
         field_filters = message.filters
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
-        if tag == 10:
+            tag, at = long_tag(data, at - 1)
+        while tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_filters.append(data[at:end].decode())
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if end:
             at = end
-            continue
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.filters = field_filters
@@ -466,26 +485,33 @@ def decode_ListContentResponse(data, at, limit, message=None):
         field_info = message.info
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
-        if tag == 10:
+            tag, at = long_tag(data, at - 1)
+        while tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_info.append(decode_Info(data, at, end))
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if end:
             at = end
-            continue
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.info = field_info
@@ -511,26 +537,33 @@ def decode_ListStatusesRequest(data, at, limit, message=None):
         field_filters = message.filters
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
-        if tag == 10:
+            tag, at = long_tag(data, at - 1)
+        while tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_filters.append(data[at:end].decode())
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if end:
             at = end
-            continue
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.filters = field_filters
@@ -556,26 +589,33 @@ def decode_ListStatusesResponse(data, at, limit, message=None):
         field_statuses = message.statuses
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
-        if tag == 10:
+            tag, at = long_tag(data, at - 1)
+        while tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_statuses.append(decode_Status(data, at, end))
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if end:
             at = end
-            continue
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.statuses = field_statuses
@@ -614,60 +654,57 @@ def decode_ReadContentRequest(data, at, limit, message=None):
         field_size = message.size
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_digest = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 16:
             field_offset = data[at]
-            at += 1
+            end = at + 1
             if field_offset > 127:
-                field_offset, at = varint(data, at - 1)
+                field_offset, end = varint(data, at)
                 if field_offset >= 9223372036854775808:
                     field_offset -= 18446744073709551616
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 24:
             field_size = data[at]
-            at += 1
+            end = at + 1
             if field_size > 127:
-                field_size, at = varint(data, at - 1)
+                field_size, end = varint(data, at)
                 if field_size >= 9223372036854775808:
                     field_size -= 18446744073709551616
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.digest = field_digest
@@ -704,46 +741,45 @@ def decode_ReadContentResponse(data, at, limit, message=None):
         field_data = message.data
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 8:
             field_offset = data[at]
-            at += 1
+            end = at + 1
             if field_offset > 127:
-                field_offset, at = varint(data, at - 1)
+                field_offset, end = varint(data, at)
                 if field_offset >= 9223372036854775808:
                     field_offset -= 18446744073709551616
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_data = data[at:end]
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.offset = field_offset
@@ -813,105 +849,105 @@ def decode_Status(data, at, limit, message=None):
         field_expected = message.expected
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_started_at = google_protobuf.decode_Timestamp(data, at, end, field_started_at)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_updated_at = google_protobuf.decode_Timestamp(data, at, end, field_updated_at)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 26:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_ref = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 32:
             field_offset = data[at]
-            at += 1
+            end = at + 1
             if field_offset > 127:
-                field_offset, at = varint(data, at - 1)
+                field_offset, end = varint(data, at)
                 if field_offset >= 9223372036854775808:
                     field_offset -= 18446744073709551616
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 40:
             field_total = data[at]
-            at += 1
+            end = at + 1
             if field_total > 127:
-                field_total, at = varint(data, at - 1)
+                field_total, end = varint(data, at)
                 if field_total >= 9223372036854775808:
                     field_total -= 18446744073709551616
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 50:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_expected = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.started_at = field_started_at
@@ -947,32 +983,33 @@ def decode_StatusRequest(data, at, limit, message=None):
         field_ref = message.ref
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_ref = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.ref = field_ref
@@ -1003,32 +1040,33 @@ def decode_StatusResponse(data, at, limit, message=None):
         field_status = message.status
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_status = decode_Status(data, at, end, field_status)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.status = field_status
@@ -1069,47 +1107,49 @@ def decode_UpdateRequest(data, at, limit, message=None):
         field_update_mask = message.update_mask
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_info = decode_Info(data, at, end, field_info)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_update_mask = google_protobuf.decode_FieldMask(data, at, end, field_update_mask)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.info = field_info
@@ -1141,32 +1181,33 @@ def decode_UpdateResponse(data, at, limit, message=None):
         field_info = message.info
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_info = decode_Info(data, at, end, field_info)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.info = field_info
@@ -1237,115 +1278,119 @@ def decode_WriteContentRequest(data, at, limit, message=None):
         field_labels = message.labels
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 8:
             field_action = data[at]
-            at += 1
+            end = at + 1
             if field_action > 127:
-                field_action, at = varint(data, at - 1)
+                field_action, end = varint(data, at)
                 field_action &= 4294967295
                 if field_action >= 2147483648:
                     field_action -= 4294967296
             field_action = members_of_WriteAction.get(field_action) or WriteAction(field_action)
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_ref = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 24:
             field_total = data[at]
-            at += 1
+            end = at + 1
             if field_total > 127:
-                field_total, at = varint(data, at - 1)
+                field_total, end = varint(data, at)
                 if field_total >= 9223372036854775808:
                     field_total -= 18446744073709551616
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 34:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_expected = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 40:
             field_offset = data[at]
-            at += 1
+            end = at + 1
             if field_offset > 127:
-                field_offset, at = varint(data, at - 1)
+                field_offset, end = varint(data, at)
                 if field_offset >= 9223372036854775808:
                     field_offset -= 18446744073709551616
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 50:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_data = data[at:end]
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if tag == 58:
+            tag = data[end]
+            at = end + 1
+        while tag == 58:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_labels)
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if end:
             at = end
-            continue
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.action = field_action
@@ -1414,106 +1459,103 @@ def decode_WriteContentResponse(data, at, limit, message=None):
         field_digest = message.digest
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 8:
             field_action = data[at]
-            at += 1
+            end = at + 1
             if field_action > 127:
-                field_action, at = varint(data, at - 1)
+                field_action, end = varint(data, at)
                 field_action &= 4294967295
                 if field_action >= 2147483648:
                     field_action -= 4294967296
             field_action = members_of_WriteAction.get(field_action) or WriteAction(field_action)
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_started_at = google_protobuf.decode_Timestamp(data, at, end, field_started_at)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 26:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_updated_at = google_protobuf.decode_Timestamp(data, at, end, field_updated_at)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 32:
             field_offset = data[at]
-            at += 1
+            end = at + 1
             if field_offset > 127:
-                field_offset, at = varint(data, at - 1)
+                field_offset, end = varint(data, at)
                 if field_offset >= 9223372036854775808:
                     field_offset -= 18446744073709551616
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 40:
             field_total = data[at]
-            at += 1
+            end = at + 1
             if field_total > 127:
-                field_total, at = varint(data, at - 1)
+                field_total, end = varint(data, at)
                 if field_total >= 9223372036854775808:
                     field_total -= 18446744073709551616
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 50:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_digest = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.action = field_action

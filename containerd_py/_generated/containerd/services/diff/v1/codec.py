@@ -59,63 +59,76 @@ def decode_ApplyRequest(data, at, limit, message=None):
         field_sync_fs = message.sync_fs
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_diff = containerd_types.decode_Descriptor(data, at, end, field_diff)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if tag == 18:
+            tag = data[end]
+            at = end + 1
+        while tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_mounts.append(containerd_types.decode_Mount(data, at, end))
-            at = end
-            continue
-        if tag == 26:
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        while tag == 26:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             message_entry(data, at, end, field_payloads, google_protobuf.decode_Any)
-            at = end
-            continue
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
         if tag == 32:
             field_sync_fs = data[at]
-            at += 1
+            end = at + 1
             if field_sync_fs > 127:
-                field_sync_fs, at = varint(data, at - 1)
+                field_sync_fs, end = varint(data, at)
             field_sync_fs = field_sync_fs != 0
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.diff = field_diff
@@ -149,32 +162,33 @@ def decode_ApplyResponse(data, at, limit, message=None):
         field_applied = message.applied
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_applied = containerd_types.decode_Descriptor(data, at, end, field_applied)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.applied = field_applied
@@ -243,89 +257,113 @@ def decode_DiffRequest(data, at, limit, message=None):
         field_source_date_epoch = message.source_date_epoch
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
-        if tag == 10:
+            tag, at = long_tag(data, at - 1)
+        while tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_left.append(containerd_types.decode_Mount(data, at, end))
-            at = end
-            continue
-        if tag == 18:
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        while tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_right.append(containerd_types.decode_Mount(data, at, end))
-            at = end
-            continue
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
         if tag == 26:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_media_type = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 34:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_ref = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if tag == 42:
+            tag = data[end]
+            at = end + 1
+        while tag == 42:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_labels)
-            at = end
-            continue
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
         if tag == 50:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_source_date_epoch = google_protobuf.decode_Timestamp(data, at, end, field_source_date_epoch)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.left = field_left
@@ -361,32 +399,33 @@ def decode_DiffResponse(data, at, limit, message=None):
         field_diff = message.diff
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 26:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_diff = containerd_types.decode_Descriptor(data, at, end, field_diff)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.diff = field_diff

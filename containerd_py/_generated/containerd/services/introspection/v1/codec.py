@@ -66,62 +66,65 @@ def decode_DeprecationWarning(data, at, limit, message=None):
         field_last_occurrence = message.last_occurrence
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_message = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 26:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_last_occurrence = google_protobuf.decode_Timestamp(data, at, end, field_last_occurrence)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.id = field_id
@@ -197,98 +200,129 @@ def decode_Plugin(data, at, limit, message=None):
         field_init_err = message.init_err
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_type = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if tag == 26:
+            tag = data[end]
+            at = end + 1
+        while tag == 26:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_requires.append(data[at:end].decode())
-            at = end
-            continue
-        if tag == 34:
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        while tag == 34:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_platforms.append(containerd_types.decode_Platform(data, at, end))
-            at = end
-            continue
-        if tag == 42:
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        while tag == 42:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             text_entry(data, at, end, field_exports)
-            at = end
-            continue
-        if tag == 50:
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        while tag == 50:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_capabilities.append(data[at:end].decode())
-            at = end
-            continue
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
         if tag == 58:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_init_err = google_rpc.decode_Status(data, at, end, field_init_err)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.type = field_type
@@ -345,62 +379,65 @@ def decode_PluginInfoRequest(data, at, limit, message=None):
         field_options = message.options
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_type = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_id = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 26:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_options = google_protobuf.decode_Any(data, at, end, field_options)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.type = field_type
@@ -443,47 +480,49 @@ def decode_PluginInfoResponse(data, at, limit, message=None):
         field_extra = message.extra
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_plugin = decode_Plugin(data, at, end, field_plugin)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_extra = google_protobuf.decode_Any(data, at, end, field_extra)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.plugin = field_plugin
@@ -510,26 +549,33 @@ def decode_PluginsRequest(data, at, limit, message=None):
         field_filters = message.filters
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
-        if tag == 10:
+            tag, at = long_tag(data, at - 1)
+        while tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_filters.append(data[at:end].decode())
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if end:
             at = end
-            continue
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.filters = field_filters
@@ -555,26 +601,33 @@ def decode_PluginsResponse(data, at, limit, message=None):
         field_plugins = message.plugins
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
-        if tag == 10:
+            tag, at = long_tag(data, at - 1)
+        while tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_plugins.append(decode_Plugin(data, at, end))
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if end:
             at = end
-            continue
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.plugins = field_plugins
@@ -618,65 +671,69 @@ def decode_ServerResponse(data, at, limit, message=None):
         field_deprecations = message.deprecations
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_uuid = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 16:
             field_pid = data[at]
-            at += 1
+            end = at + 1
             if field_pid > 127:
-                field_pid, at = varint(data, at - 1)
-            if at >= limit:
+                field_pid, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 24:
             field_pidns = data[at]
-            at += 1
+            end = at + 1
             if field_pidns > 127:
-                field_pidns, at = varint(data, at - 1)
-            if at >= limit:
+                field_pidns, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if tag == 34:
+            tag = data[end]
+            at = end + 1
+        while tag == 34:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_deprecations.append(decode_DeprecationWarning(data, at, end))
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if end:
             at = end
-            continue
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.uuid = field_uuid

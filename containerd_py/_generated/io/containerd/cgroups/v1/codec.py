@@ -73,83 +73,79 @@ def decode_BlkIoEntry(data, at, limit, message=None):
         field_value = message.value
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_op = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_device = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 24:
             field_major = data[at]
-            at += 1
+            end = at + 1
             if field_major > 127:
-                field_major, at = varint(data, at - 1)
-            if at >= limit:
+                field_major, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 32:
             field_minor = data[at]
-            at += 1
+            end = at + 1
             if field_minor > 127:
-                field_minor, at = varint(data, at - 1)
-            if at >= limit:
+                field_minor, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 40:
             field_value = data[at]
-            at += 1
+            end = at + 1
             if field_value > 127:
-                field_value, at = varint(data, at - 1)
-            if at >= limit:
+                field_value, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.op = field_op
@@ -214,89 +210,145 @@ def decode_BlkIoStat(data, at, limit, message=None):
         field_sectors_recursive = message.sectors_recursive
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
-        if tag == 10:
+            tag, at = long_tag(data, at - 1)
+        while tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_io_service_bytes_recursive.append(decode_BlkIoEntry(data, at, end))
-            at = end
-            continue
-        if tag == 18:
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        while tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_io_serviced_recursive.append(decode_BlkIoEntry(data, at, end))
-            at = end
-            continue
-        if tag == 26:
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        while tag == 26:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_io_queued_recursive.append(decode_BlkIoEntry(data, at, end))
-            at = end
-            continue
-        if tag == 34:
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        while tag == 34:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_io_service_time_recursive.append(decode_BlkIoEntry(data, at, end))
-            at = end
-            continue
-        if tag == 42:
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        while tag == 42:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_io_wait_time_recursive.append(decode_BlkIoEntry(data, at, end))
-            at = end
-            continue
-        if tag == 50:
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        while tag == 50:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_io_merged_recursive.append(decode_BlkIoEntry(data, at, end))
-            at = end
-            continue
-        if tag == 58:
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        while tag == 58:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_io_time_recursive.append(decode_BlkIoEntry(data, at, end))
-            at = end
-            continue
-        if tag == 66:
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        while tag == 66:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_sectors_recursive.append(decode_BlkIoEntry(data, at, end))
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if end:
             at = end
-            continue
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.io_service_bytes_recursive = field_io_service_bytes_recursive
@@ -344,47 +396,49 @@ def decode_CpuStat(data, at, limit, message=None):
         field_throttling = message.throttling
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_usage = decode_CpuUsage(data, at, end, field_usage)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_throttling = decode_Throttle(data, at, end, field_throttling)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.usage = field_usage
@@ -423,66 +477,71 @@ def decode_CpuUsage(data, at, limit, message=None):
         field_per_cpu = message.per_cpu
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 8:
             field_total = data[at]
-            at += 1
+            end = at + 1
             if field_total > 127:
-                field_total, at = varint(data, at - 1)
-            if at >= limit:
+                field_total, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 16:
             field_kernel = data[at]
-            at += 1
+            end = at + 1
             if field_kernel > 127:
-                field_kernel, at = varint(data, at - 1)
-            if at >= limit:
+                field_kernel, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 24:
             field_user = data[at]
-            at += 1
+            end = at + 1
             if field_user > 127:
-                field_user, at = varint(data, at - 1)
-            if at >= limit:
+                field_user, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if tag == 32:
-            number, at = varint(data, at)
+            tag = data[end]
+            at = end + 1
+        while tag == 32:
+            number, end = varint(data, at)
             field_per_cpu.append(number)
-            continue
-        if tag == 34:
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        while tag == 34:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             packed(data, at, end, field_per_cpu)
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if end:
             at = end
-            continue
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.total = field_total
@@ -526,77 +585,67 @@ def decode_CgroupStats(data, at, limit, message=None):
         field_nr_io_wait = message.nr_io_wait
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 8:
             field_nr_sleeping = data[at]
-            at += 1
+            end = at + 1
             if field_nr_sleeping > 127:
-                field_nr_sleeping, at = varint(data, at - 1)
-            if at >= limit:
+                field_nr_sleeping, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 16:
             field_nr_running = data[at]
-            at += 1
+            end = at + 1
             if field_nr_running > 127:
-                field_nr_running, at = varint(data, at - 1)
-            if at >= limit:
+                field_nr_running, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 24:
             field_nr_stopped = data[at]
-            at += 1
+            end = at + 1
             if field_nr_stopped > 127:
-                field_nr_stopped, at = varint(data, at - 1)
-            if at >= limit:
+                field_nr_stopped, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 32:
             field_nr_uninterruptible = data[at]
-            at += 1
+            end = at + 1
             if field_nr_uninterruptible > 127:
-                field_nr_uninterruptible, at = varint(data, at - 1)
-            if at >= limit:
+                field_nr_uninterruptible, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 40:
             field_nr_io_wait = data[at]
-            at += 1
+            end = at + 1
             if field_nr_io_wait > 127:
-                field_nr_io_wait, at = varint(data, at - 1)
-            if at >= limit:
+                field_nr_io_wait, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.nr_sleeping = field_nr_sleeping
@@ -643,68 +692,63 @@ def decode_HugetlbStat(data, at, limit, message=None):
         field_pagesize = message.pagesize
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 8:
             field_usage = data[at]
-            at += 1
+            end = at + 1
             if field_usage > 127:
-                field_usage, at = varint(data, at - 1)
-            if at >= limit:
+                field_usage, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 16:
             field_max = data[at]
-            at += 1
+            end = at + 1
             if field_max > 127:
-                field_max, at = varint(data, at - 1)
-            if at >= limit:
+                field_max, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 24:
             field_failcnt = data[at]
-            at += 1
+            end = at + 1
             if field_failcnt > 127:
-                field_failcnt, at = varint(data, at - 1)
-            if at >= limit:
+                field_failcnt, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 34:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_pagesize = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.usage = field_usage
@@ -744,65 +788,57 @@ def decode_MemoryEntry(data, at, limit, message=None):
         field_failcnt = message.failcnt
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 8:
             field_limit = data[at]
-            at += 1
+            end = at + 1
             if field_limit > 127:
-                field_limit, at = varint(data, at - 1)
-            if at >= limit:
+                field_limit, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 16:
             field_usage = data[at]
-            at += 1
+            end = at + 1
             if field_usage > 127:
-                field_usage, at = varint(data, at - 1)
-            if at >= limit:
+                field_usage, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 24:
             field_max = data[at]
-            at += 1
+            end = at + 1
             if field_max > 127:
-                field_max, at = varint(data, at - 1)
-            if at >= limit:
+                field_max, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 32:
             field_failcnt = data[at]
-            at += 1
+            end = at + 1
             if field_failcnt > 127:
-                field_failcnt, at = varint(data, at - 1)
-            if at >= limit:
+                field_failcnt, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.limit = field_limit
@@ -838,53 +874,47 @@ def decode_MemoryOomControl(data, at, limit, message=None):
         field_oom_kill = message.oom_kill
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 8:
             field_oom_kill_disable = data[at]
-            at += 1
+            end = at + 1
             if field_oom_kill_disable > 127:
-                field_oom_kill_disable, at = varint(data, at - 1)
-            if at >= limit:
+                field_oom_kill_disable, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 16:
             field_under_oom = data[at]
-            at += 1
+            end = at + 1
             if field_under_oom > 127:
-                field_under_oom, at = varint(data, at - 1)
-            if at >= limit:
+                field_under_oom, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 24:
             field_oom_kill = data[at]
-            at += 1
+            end = at + 1
             if field_oom_kill > 127:
-                field_oom_kill, at = varint(data, at - 1)
-            if at >= limit:
+                field_oom_kill, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.oom_kill_disable = field_oom_kill_disable
@@ -1075,461 +1105,473 @@ def decode_MemoryStat(data, at, limit, message=None):
         field_kernel_tcp = message.kernel_tcp
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 8:
             field_cache = data[at]
-            at += 1
+            end = at + 1
             if field_cache > 127:
-                field_cache, at = varint(data, at - 1)
-            if at >= limit:
+                field_cache, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 16:
             field_rss = data[at]
-            at += 1
+            end = at + 1
             if field_rss > 127:
-                field_rss, at = varint(data, at - 1)
-            if at >= limit:
+                field_rss, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 24:
             field_rss_huge = data[at]
-            at += 1
+            end = at + 1
             if field_rss_huge > 127:
-                field_rss_huge, at = varint(data, at - 1)
-            if at >= limit:
+                field_rss_huge, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 32:
             field_mapped_file = data[at]
-            at += 1
+            end = at + 1
             if field_mapped_file > 127:
-                field_mapped_file, at = varint(data, at - 1)
-            if at >= limit:
+                field_mapped_file, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 40:
             field_dirty = data[at]
-            at += 1
+            end = at + 1
             if field_dirty > 127:
-                field_dirty, at = varint(data, at - 1)
-            if at >= limit:
+                field_dirty, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 48:
             field_writeback = data[at]
-            at += 1
+            end = at + 1
             if field_writeback > 127:
-                field_writeback, at = varint(data, at - 1)
-            if at >= limit:
+                field_writeback, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 56:
             field_pg_pg_in = data[at]
-            at += 1
+            end = at + 1
             if field_pg_pg_in > 127:
-                field_pg_pg_in, at = varint(data, at - 1)
-            if at >= limit:
+                field_pg_pg_in, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 64:
             field_pg_pg_out = data[at]
-            at += 1
+            end = at + 1
             if field_pg_pg_out > 127:
-                field_pg_pg_out, at = varint(data, at - 1)
-            if at >= limit:
+                field_pg_pg_out, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 72:
             field_pg_fault = data[at]
-            at += 1
+            end = at + 1
             if field_pg_fault > 127:
-                field_pg_fault, at = varint(data, at - 1)
-            if at >= limit:
+                field_pg_fault, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 80:
             field_pg_maj_fault = data[at]
-            at += 1
+            end = at + 1
             if field_pg_maj_fault > 127:
-                field_pg_maj_fault, at = varint(data, at - 1)
-            if at >= limit:
+                field_pg_maj_fault, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 88:
             field_inactive_anon = data[at]
-            at += 1
+            end = at + 1
             if field_inactive_anon > 127:
-                field_inactive_anon, at = varint(data, at - 1)
-            if at >= limit:
+                field_inactive_anon, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 96:
             field_active_anon = data[at]
-            at += 1
+            end = at + 1
             if field_active_anon > 127:
-                field_active_anon, at = varint(data, at - 1)
-            if at >= limit:
+                field_active_anon, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 104:
             field_inactive_file = data[at]
-            at += 1
+            end = at + 1
             if field_inactive_file > 127:
-                field_inactive_file, at = varint(data, at - 1)
-            if at >= limit:
+                field_inactive_file, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 112:
             field_active_file = data[at]
-            at += 1
+            end = at + 1
             if field_active_file > 127:
-                field_active_file, at = varint(data, at - 1)
-            if at >= limit:
+                field_active_file, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 120:
             field_unevictable = data[at]
-            at += 1
+            end = at + 1
             if field_unevictable > 127:
-                field_unevictable, at = varint(data, at - 1)
-            if at >= limit:
+                field_unevictable, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 128:
             field_hierarchical_memory_limit = data[at]
-            at += 1
+            end = at + 1
             if field_hierarchical_memory_limit > 127:
-                field_hierarchical_memory_limit, at = varint(data, at - 1)
-            if at >= limit:
+                field_hierarchical_memory_limit, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 136:
             field_hierarchical_swap_limit = data[at]
-            at += 1
+            end = at + 1
             if field_hierarchical_swap_limit > 127:
-                field_hierarchical_swap_limit, at = varint(data, at - 1)
-            if at >= limit:
+                field_hierarchical_swap_limit, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 144:
             field_total_cache = data[at]
-            at += 1
+            end = at + 1
             if field_total_cache > 127:
-                field_total_cache, at = varint(data, at - 1)
-            if at >= limit:
+                field_total_cache, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 152:
             field_total_rss = data[at]
-            at += 1
+            end = at + 1
             if field_total_rss > 127:
-                field_total_rss, at = varint(data, at - 1)
-            if at >= limit:
+                field_total_rss, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 160:
             field_total_rss_huge = data[at]
-            at += 1
+            end = at + 1
             if field_total_rss_huge > 127:
-                field_total_rss_huge, at = varint(data, at - 1)
-            if at >= limit:
+                field_total_rss_huge, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 168:
             field_total_mapped_file = data[at]
-            at += 1
+            end = at + 1
             if field_total_mapped_file > 127:
-                field_total_mapped_file, at = varint(data, at - 1)
-            if at >= limit:
+                field_total_mapped_file, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 176:
             field_total_dirty = data[at]
-            at += 1
+            end = at + 1
             if field_total_dirty > 127:
-                field_total_dirty, at = varint(data, at - 1)
-            if at >= limit:
+                field_total_dirty, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 184:
             field_total_writeback = data[at]
-            at += 1
+            end = at + 1
             if field_total_writeback > 127:
-                field_total_writeback, at = varint(data, at - 1)
-            if at >= limit:
+                field_total_writeback, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 192:
             field_total_pg_pg_in = data[at]
-            at += 1
+            end = at + 1
             if field_total_pg_pg_in > 127:
-                field_total_pg_pg_in, at = varint(data, at - 1)
-            if at >= limit:
+                field_total_pg_pg_in, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 200:
             field_total_pg_pg_out = data[at]
-            at += 1
+            end = at + 1
             if field_total_pg_pg_out > 127:
-                field_total_pg_pg_out, at = varint(data, at - 1)
-            if at >= limit:
+                field_total_pg_pg_out, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 208:
             field_total_pg_fault = data[at]
-            at += 1
+            end = at + 1
             if field_total_pg_fault > 127:
-                field_total_pg_fault, at = varint(data, at - 1)
-            if at >= limit:
+                field_total_pg_fault, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 216:
             field_total_pg_maj_fault = data[at]
-            at += 1
+            end = at + 1
             if field_total_pg_maj_fault > 127:
-                field_total_pg_maj_fault, at = varint(data, at - 1)
-            if at >= limit:
+                field_total_pg_maj_fault, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 224:
             field_total_inactive_anon = data[at]
-            at += 1
+            end = at + 1
             if field_total_inactive_anon > 127:
-                field_total_inactive_anon, at = varint(data, at - 1)
-            if at >= limit:
+                field_total_inactive_anon, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 232:
             field_total_active_anon = data[at]
-            at += 1
+            end = at + 1
             if field_total_active_anon > 127:
-                field_total_active_anon, at = varint(data, at - 1)
-            if at >= limit:
+                field_total_active_anon, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 240:
             field_total_inactive_file = data[at]
-            at += 1
+            end = at + 1
             if field_total_inactive_file > 127:
-                field_total_inactive_file, at = varint(data, at - 1)
-            if at >= limit:
+                field_total_inactive_file, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 248:
             field_total_active_file = data[at]
-            at += 1
+            end = at + 1
             if field_total_active_file > 127:
-                field_total_active_file, at = varint(data, at - 1)
-            if at >= limit:
+                field_total_active_file, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 256:
             field_total_unevictable = data[at]
-            at += 1
+            end = at + 1
             if field_total_unevictable > 127:
-                field_total_unevictable, at = varint(data, at - 1)
-            if at >= limit:
+                field_total_unevictable, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 266:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_usage = decode_MemoryEntry(data, at, end, field_usage)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 274:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_swap = decode_MemoryEntry(data, at, end, field_swap)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 282:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_kernel = decode_MemoryEntry(data, at, end, field_kernel)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 290:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_kernel_tcp = decode_MemoryEntry(data, at, end, field_kernel_tcp)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+                tag, at = long_tag(data, at - 1)
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.cache = field_cache
@@ -1665,140 +1707,161 @@ def decode_Metrics(data, at, limit, message=None):
         field_memory_oom_control = message.memory_oom_control
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
-        if tag == 10:
+            tag, at = long_tag(data, at - 1)
+        while tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_hugetlb.append(decode_HugetlbStat(data, at, end))
-            at = end
-            continue
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_pids = decode_PidsStat(data, at, end, field_pids)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 26:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_cpu = decode_CpuStat(data, at, end, field_cpu)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 34:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_memory = decode_MemoryStat(data, at, end, field_memory)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 42:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_blkio = decode_BlkIoStat(data, at, end, field_blkio)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 50:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_rdma = decode_RdmaStat(data, at, end, field_rdma)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if tag == 58:
+            tag = data[end]
+            at = end + 1
+        while tag == 58:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_network.append(decode_NetworkStat(data, at, end))
-            at = end
-            continue
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
         if tag == 66:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_cgroup_stats = decode_CgroupStats(data, at, end, field_cgroup_stats)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 74:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_memory_oom_control = decode_MemoryOomControl(data, at, end, field_memory_oom_control)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.hugetlb = field_hugetlb
@@ -1869,128 +1932,113 @@ def decode_NetworkStat(data, at, limit, message=None):
         field_tx_dropped = message.tx_dropped
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_name = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 16:
             field_rx_bytes = data[at]
-            at += 1
+            end = at + 1
             if field_rx_bytes > 127:
-                field_rx_bytes, at = varint(data, at - 1)
-            if at >= limit:
+                field_rx_bytes, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 24:
             field_rx_packets = data[at]
-            at += 1
+            end = at + 1
             if field_rx_packets > 127:
-                field_rx_packets, at = varint(data, at - 1)
-            if at >= limit:
+                field_rx_packets, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 32:
             field_rx_errors = data[at]
-            at += 1
+            end = at + 1
             if field_rx_errors > 127:
-                field_rx_errors, at = varint(data, at - 1)
-            if at >= limit:
+                field_rx_errors, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 40:
             field_rx_dropped = data[at]
-            at += 1
+            end = at + 1
             if field_rx_dropped > 127:
-                field_rx_dropped, at = varint(data, at - 1)
-            if at >= limit:
+                field_rx_dropped, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 48:
             field_tx_bytes = data[at]
-            at += 1
+            end = at + 1
             if field_tx_bytes > 127:
-                field_tx_bytes, at = varint(data, at - 1)
-            if at >= limit:
+                field_tx_bytes, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 56:
             field_tx_packets = data[at]
-            at += 1
+            end = at + 1
             if field_tx_packets > 127:
-                field_tx_packets, at = varint(data, at - 1)
-            if at >= limit:
+                field_tx_packets, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 64:
             field_tx_errors = data[at]
-            at += 1
+            end = at + 1
             if field_tx_errors > 127:
-                field_tx_errors, at = varint(data, at - 1)
-            if at >= limit:
+                field_tx_errors, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 72:
             field_tx_dropped = data[at]
-            at += 1
+            end = at + 1
             if field_tx_dropped > 127:
-                field_tx_dropped, at = varint(data, at - 1)
-            if at >= limit:
+                field_tx_dropped, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.name = field_name
@@ -2027,41 +2075,37 @@ def decode_PidsStat(data, at, limit, message=None):
         field_limit = message.limit
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 8:
             field_current = data[at]
-            at += 1
+            end = at + 1
             if field_current > 127:
-                field_current, at = varint(data, at - 1)
-            if at >= limit:
+                field_current, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 16:
             field_limit = data[at]
-            at += 1
+            end = at + 1
             if field_limit > 127:
-                field_limit, at = varint(data, at - 1)
-            if at >= limit:
+                field_limit, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.current = field_current
@@ -2101,58 +2145,55 @@ def decode_RdmaEntry(data, at, limit, message=None):
         field_hca_objects = message.hca_objects
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_device = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 16:
             field_hca_handles = data[at]
-            at += 1
+            end = at + 1
             if field_hca_handles > 127:
-                field_hca_handles, at = varint(data, at - 1)
+                field_hca_handles, end = varint(data, at)
                 field_hca_handles &= 4294967295
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 24:
             field_hca_objects = data[at]
-            at += 1
+            end = at + 1
             if field_hca_objects > 127:
-                field_hca_objects, at = varint(data, at - 1)
+                field_hca_objects, end = varint(data, at)
                 field_hca_objects &= 4294967295
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.device = field_device
@@ -2185,35 +2226,49 @@ def decode_RdmaStat(data, at, limit, message=None):
         field_limit = message.limit
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
-        if tag == 10:
+            tag, at = long_tag(data, at - 1)
+        while tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_current.append(decode_RdmaEntry(data, at, end))
-            at = end
-            continue
-        if tag == 18:
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        while tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_limit.append(decode_RdmaEntry(data, at, end))
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if end:
             at = end
-            continue
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.current = field_current
@@ -2247,53 +2302,47 @@ def decode_Throttle(data, at, limit, message=None):
         field_throttled_time = message.throttled_time
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 8:
             field_periods = data[at]
-            at += 1
+            end = at + 1
             if field_periods > 127:
-                field_periods, at = varint(data, at - 1)
-            if at >= limit:
+                field_periods, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 16:
             field_throttled_periods = data[at]
-            at += 1
+            end = at + 1
             if field_throttled_periods > 127:
-                field_throttled_periods, at = varint(data, at - 1)
-            if at >= limit:
+                field_throttled_periods, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 24:
             field_throttled_time = data[at]
-            at += 1
+            end = at + 1
             if field_throttled_time > 127:
-                field_throttled_time, at = varint(data, at - 1)
-            if at >= limit:
+                field_throttled_time, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.periods = field_periods

@@ -72,104 +72,93 @@ def decode_CpuStat(data, at, limit, message=None):
         field_psi = message.psi
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 8:
             field_usage_usec = data[at]
-            at += 1
+            end = at + 1
             if field_usage_usec > 127:
-                field_usage_usec, at = varint(data, at - 1)
-            if at >= limit:
+                field_usage_usec, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 16:
             field_user_usec = data[at]
-            at += 1
+            end = at + 1
             if field_user_usec > 127:
-                field_user_usec, at = varint(data, at - 1)
-            if at >= limit:
+                field_user_usec, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 24:
             field_system_usec = data[at]
-            at += 1
+            end = at + 1
             if field_system_usec > 127:
-                field_system_usec, at = varint(data, at - 1)
-            if at >= limit:
+                field_system_usec, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 32:
             field_nr_periods = data[at]
-            at += 1
+            end = at + 1
             if field_nr_periods > 127:
-                field_nr_periods, at = varint(data, at - 1)
-            if at >= limit:
+                field_nr_periods, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 40:
             field_nr_throttled = data[at]
-            at += 1
+            end = at + 1
             if field_nr_throttled > 127:
-                field_nr_throttled, at = varint(data, at - 1)
-            if at >= limit:
+                field_nr_throttled, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 48:
             field_throttled_usec = data[at]
-            at += 1
+            end = at + 1
             if field_throttled_usec > 127:
-                field_throttled_usec, at = varint(data, at - 1)
-            if at >= limit:
+                field_throttled_usec, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 58:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_psi = decode_PsiStats(data, at, end, field_psi)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.usage_usec = field_usage_usec
@@ -214,56 +203,53 @@ def decode_HugeTlbStat(data, at, limit, message=None):
         field_pagesize = message.pagesize
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 8:
             field_current = data[at]
-            at += 1
+            end = at + 1
             if field_current > 127:
-                field_current, at = varint(data, at - 1)
-            if at >= limit:
+                field_current, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 16:
             field_max = data[at]
-            at += 1
+            end = at + 1
             if field_max > 127:
-                field_max, at = varint(data, at - 1)
-            if at >= limit:
+                field_max, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 26:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_pagesize = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.current = field_current
@@ -310,89 +296,77 @@ def decode_IoEntry(data, at, limit, message=None):
         field_wios = message.wios
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 8:
             field_major = data[at]
-            at += 1
+            end = at + 1
             if field_major > 127:
-                field_major, at = varint(data, at - 1)
-            if at >= limit:
+                field_major, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 16:
             field_minor = data[at]
-            at += 1
+            end = at + 1
             if field_minor > 127:
-                field_minor, at = varint(data, at - 1)
-            if at >= limit:
+                field_minor, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 24:
             field_rbytes = data[at]
-            at += 1
+            end = at + 1
             if field_rbytes > 127:
-                field_rbytes, at = varint(data, at - 1)
-            if at >= limit:
+                field_rbytes, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 32:
             field_wbytes = data[at]
-            at += 1
+            end = at + 1
             if field_wbytes > 127:
-                field_wbytes, at = varint(data, at - 1)
-            if at >= limit:
+                field_wbytes, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 40:
             field_rios = data[at]
-            at += 1
+            end = at + 1
             if field_rios > 127:
-                field_rios, at = varint(data, at - 1)
-            if at >= limit:
+                field_rios, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 48:
             field_wios = data[at]
-            at += 1
+            end = at + 1
             if field_wios > 127:
-                field_wios, at = varint(data, at - 1)
-            if at >= limit:
+                field_wios, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.major = field_major
@@ -433,41 +407,49 @@ def decode_IoStat(data, at, limit, message=None):
         field_psi = message.psi
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
-        if tag == 10:
+            tag, at = long_tag(data, at - 1)
+        while tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_usage.append(decode_IoEntry(data, at, end))
-            at = end
-            continue
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_psi = decode_PsiStats(data, at, end, field_psi)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.usage = field_usage
@@ -509,77 +491,67 @@ def decode_MemoryEvents(data, at, limit, message=None):
         field_oom_kill = message.oom_kill
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 8:
             field_low = data[at]
-            at += 1
+            end = at + 1
             if field_low > 127:
-                field_low, at = varint(data, at - 1)
-            if at >= limit:
+                field_low, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 16:
             field_high = data[at]
-            at += 1
+            end = at + 1
             if field_high > 127:
-                field_high, at = varint(data, at - 1)
-            if at >= limit:
+                field_high, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 24:
             field_max = data[at]
-            at += 1
+            end = at + 1
             if field_max > 127:
-                field_max, at = varint(data, at - 1)
-            if at >= limit:
+                field_max, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 32:
             field_oom = data[at]
-            at += 1
+            end = at + 1
             if field_oom > 127:
-                field_oom, at = varint(data, at - 1)
-            if at >= limit:
+                field_oom, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 40:
             field_oom_kill = data[at]
-            at += 1
+            end = at + 1
             if field_oom_kill > 127:
-                field_oom_kill, at = varint(data, at - 1)
-            if at >= limit:
+                field_oom_kill, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.low = field_low
@@ -762,476 +734,479 @@ def decode_MemoryStat(data, at, limit, message=None):
         field_psi = message.psi
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 8:
             field_anon = data[at]
-            at += 1
+            end = at + 1
             if field_anon > 127:
-                field_anon, at = varint(data, at - 1)
-            if at >= limit:
+                field_anon, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 16:
             field_file = data[at]
-            at += 1
+            end = at + 1
             if field_file > 127:
-                field_file, at = varint(data, at - 1)
-            if at >= limit:
+                field_file, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 24:
             field_kernel_stack = data[at]
-            at += 1
+            end = at + 1
             if field_kernel_stack > 127:
-                field_kernel_stack, at = varint(data, at - 1)
-            if at >= limit:
+                field_kernel_stack, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 32:
             field_slab = data[at]
-            at += 1
+            end = at + 1
             if field_slab > 127:
-                field_slab, at = varint(data, at - 1)
-            if at >= limit:
+                field_slab, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 40:
             field_sock = data[at]
-            at += 1
+            end = at + 1
             if field_sock > 127:
-                field_sock, at = varint(data, at - 1)
-            if at >= limit:
+                field_sock, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 48:
             field_shmem = data[at]
-            at += 1
+            end = at + 1
             if field_shmem > 127:
-                field_shmem, at = varint(data, at - 1)
-            if at >= limit:
+                field_shmem, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 56:
             field_file_mapped = data[at]
-            at += 1
+            end = at + 1
             if field_file_mapped > 127:
-                field_file_mapped, at = varint(data, at - 1)
-            if at >= limit:
+                field_file_mapped, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 64:
             field_file_dirty = data[at]
-            at += 1
+            end = at + 1
             if field_file_dirty > 127:
-                field_file_dirty, at = varint(data, at - 1)
-            if at >= limit:
+                field_file_dirty, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 72:
             field_file_writeback = data[at]
-            at += 1
+            end = at + 1
             if field_file_writeback > 127:
-                field_file_writeback, at = varint(data, at - 1)
-            if at >= limit:
+                field_file_writeback, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 80:
             field_anon_thp = data[at]
-            at += 1
+            end = at + 1
             if field_anon_thp > 127:
-                field_anon_thp, at = varint(data, at - 1)
-            if at >= limit:
+                field_anon_thp, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 88:
             field_inactive_anon = data[at]
-            at += 1
+            end = at + 1
             if field_inactive_anon > 127:
-                field_inactive_anon, at = varint(data, at - 1)
-            if at >= limit:
+                field_inactive_anon, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 96:
             field_active_anon = data[at]
-            at += 1
+            end = at + 1
             if field_active_anon > 127:
-                field_active_anon, at = varint(data, at - 1)
-            if at >= limit:
+                field_active_anon, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 104:
             field_inactive_file = data[at]
-            at += 1
+            end = at + 1
             if field_inactive_file > 127:
-                field_inactive_file, at = varint(data, at - 1)
-            if at >= limit:
+                field_inactive_file, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 112:
             field_active_file = data[at]
-            at += 1
+            end = at + 1
             if field_active_file > 127:
-                field_active_file, at = varint(data, at - 1)
-            if at >= limit:
+                field_active_file, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 120:
             field_unevictable = data[at]
-            at += 1
+            end = at + 1
             if field_unevictable > 127:
-                field_unevictable, at = varint(data, at - 1)
-            if at >= limit:
+                field_unevictable, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 128:
             field_slab_reclaimable = data[at]
-            at += 1
+            end = at + 1
             if field_slab_reclaimable > 127:
-                field_slab_reclaimable, at = varint(data, at - 1)
-            if at >= limit:
+                field_slab_reclaimable, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 136:
             field_slab_unreclaimable = data[at]
-            at += 1
+            end = at + 1
             if field_slab_unreclaimable > 127:
-                field_slab_unreclaimable, at = varint(data, at - 1)
-            if at >= limit:
+                field_slab_unreclaimable, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 144:
             field_pgfault = data[at]
-            at += 1
+            end = at + 1
             if field_pgfault > 127:
-                field_pgfault, at = varint(data, at - 1)
-            if at >= limit:
+                field_pgfault, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 152:
             field_pgmajfault = data[at]
-            at += 1
+            end = at + 1
             if field_pgmajfault > 127:
-                field_pgmajfault, at = varint(data, at - 1)
-            if at >= limit:
+                field_pgmajfault, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 160:
             field_workingset_refault = data[at]
-            at += 1
+            end = at + 1
             if field_workingset_refault > 127:
-                field_workingset_refault, at = varint(data, at - 1)
-            if at >= limit:
+                field_workingset_refault, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 168:
             field_workingset_activate = data[at]
-            at += 1
+            end = at + 1
             if field_workingset_activate > 127:
-                field_workingset_activate, at = varint(data, at - 1)
-            if at >= limit:
+                field_workingset_activate, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 176:
             field_workingset_nodereclaim = data[at]
-            at += 1
+            end = at + 1
             if field_workingset_nodereclaim > 127:
-                field_workingset_nodereclaim, at = varint(data, at - 1)
-            if at >= limit:
+                field_workingset_nodereclaim, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 184:
             field_pgrefill = data[at]
-            at += 1
+            end = at + 1
             if field_pgrefill > 127:
-                field_pgrefill, at = varint(data, at - 1)
-            if at >= limit:
+                field_pgrefill, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 192:
             field_pgscan = data[at]
-            at += 1
+            end = at + 1
             if field_pgscan > 127:
-                field_pgscan, at = varint(data, at - 1)
-            if at >= limit:
+                field_pgscan, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 200:
             field_pgsteal = data[at]
-            at += 1
+            end = at + 1
             if field_pgsteal > 127:
-                field_pgsteal, at = varint(data, at - 1)
-            if at >= limit:
+                field_pgsteal, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 208:
             field_pgactivate = data[at]
-            at += 1
+            end = at + 1
             if field_pgactivate > 127:
-                field_pgactivate, at = varint(data, at - 1)
-            if at >= limit:
+                field_pgactivate, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 216:
             field_pgdeactivate = data[at]
-            at += 1
+            end = at + 1
             if field_pgdeactivate > 127:
-                field_pgdeactivate, at = varint(data, at - 1)
-            if at >= limit:
+                field_pgdeactivate, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 224:
             field_pglazyfree = data[at]
-            at += 1
+            end = at + 1
             if field_pglazyfree > 127:
-                field_pglazyfree, at = varint(data, at - 1)
-            if at >= limit:
+                field_pglazyfree, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 232:
             field_pglazyfreed = data[at]
-            at += 1
+            end = at + 1
             if field_pglazyfreed > 127:
-                field_pglazyfreed, at = varint(data, at - 1)
-            if at >= limit:
+                field_pglazyfreed, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 240:
             field_thp_fault_alloc = data[at]
-            at += 1
+            end = at + 1
             if field_thp_fault_alloc > 127:
-                field_thp_fault_alloc, at = varint(data, at - 1)
-            if at >= limit:
+                field_thp_fault_alloc, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 248:
             field_thp_collapse_alloc = data[at]
-            at += 1
+            end = at + 1
             if field_thp_collapse_alloc > 127:
-                field_thp_collapse_alloc, at = varint(data, at - 1)
-            if at >= limit:
+                field_thp_collapse_alloc, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 256:
             field_usage = data[at]
-            at += 1
+            end = at + 1
             if field_usage > 127:
-                field_usage, at = varint(data, at - 1)
-            if at >= limit:
+                field_usage, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 264:
             field_usage_limit = data[at]
-            at += 1
+            end = at + 1
             if field_usage_limit > 127:
-                field_usage_limit, at = varint(data, at - 1)
-            if at >= limit:
+                field_usage_limit, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 272:
             field_swap_usage = data[at]
-            at += 1
+            end = at + 1
             if field_swap_usage > 127:
-                field_swap_usage, at = varint(data, at - 1)
-            if at >= limit:
+                field_swap_usage, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 280:
             field_swap_limit = data[at]
-            at += 1
+            end = at + 1
             if field_swap_limit > 127:
-                field_swap_limit, at = varint(data, at - 1)
-            if at >= limit:
+                field_swap_limit, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 288:
             field_max_usage = data[at]
-            at += 1
+            end = at + 1
             if field_max_usage > 127:
-                field_max_usage, at = varint(data, at - 1)
-            if at >= limit:
+                field_max_usage, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 296:
             field_swap_max_usage = data[at]
-            at += 1
+            end = at + 1
             if field_swap_max_usage > 127:
-                field_swap_max_usage, at = varint(data, at - 1)
-            if at >= limit:
+                field_swap_max_usage, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
+                tag, at = long_tag(data, at - 1)
         if tag == 306:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_psi = decode_PsiStats(data, at, end, field_psi)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
+            tag = data[end]
+            at = end + 1
             if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+                tag, at = long_tag(data, at - 1)
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.anon = field_anon
@@ -1354,116 +1329,129 @@ def decode_Metrics(data, at, limit, message=None):
         field_memory_events = message.memory_events
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_pids = decode_PidsStat(data, at, end, field_pids)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_cpu = decode_CpuStat(data, at, end, field_cpu)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 34:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_memory = decode_MemoryStat(data, at, end, field_memory)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 42:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_rdma = decode_RdmaStat(data, at, end, field_rdma)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 50:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_io = decode_IoStat(data, at, end, field_io)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if tag == 58:
+            tag = data[end]
+            at = end + 1
+        while tag == 58:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_hugetlb.append(decode_HugeTlbStat(data, at, end))
-            at = end
-            continue
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
         if tag == 66:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_memory_events = decode_MemoryEvents(data, at, end, field_memory_events)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.pids = field_pids
@@ -1506,65 +1494,57 @@ def decode_PsiData(data, at, limit, message=None):
         field_total = message.total
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 9:
-            if at + 8 > limit:
+            end = at + 8
+            if end > len(data):
                 raise IndexError
             field_avg10 = double.unpack_from(data, at)[0]
-            at += 8
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 17:
-            if at + 8 > limit:
+            end = at + 8
+            if end > len(data):
                 raise IndexError
             field_avg60 = double.unpack_from(data, at)[0]
-            at += 8
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 25:
-            if at + 8 > limit:
+            end = at + 8
+            if end > len(data):
                 raise IndexError
             field_avg300 = double.unpack_from(data, at)[0]
-            at += 8
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 32:
             field_total = data[at]
-            at += 1
+            end = at + 1
             if field_total > 127:
-                field_total, at = varint(data, at - 1)
-            if at >= limit:
+                field_total, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.avg10 = field_avg10
@@ -1608,47 +1588,49 @@ def decode_PsiStats(data, at, limit, message=None):
         field_full = message.full
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_some = decode_PsiData(data, at, end, field_some)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_full = decode_PsiData(data, at, end, field_full)
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.some = field_some
@@ -1678,41 +1660,37 @@ def decode_PidsStat(data, at, limit, message=None):
         field_limit = message.limit
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 8:
             field_current = data[at]
-            at += 1
+            end = at + 1
             if field_current > 127:
-                field_current, at = varint(data, at - 1)
-            if at >= limit:
+                field_current, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 16:
             field_limit = data[at]
-            at += 1
+            end = at + 1
             if field_limit > 127:
-                field_limit, at = varint(data, at - 1)
-            if at >= limit:
+                field_limit, end = varint(data, at)
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.current = field_current
@@ -1752,58 +1730,55 @@ def decode_RdmaEntry(data, at, limit, message=None):
         field_hca_objects = message.hca_objects
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
+            tag, at = long_tag(data, at - 1)
         if tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_device = data[at:end].decode()
-            at = end
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 16:
             field_hca_handles = data[at]
-            at += 1
+            end = at + 1
             if field_hca_handles > 127:
-                field_hca_handles, at = varint(data, at - 1)
+                field_hca_handles, end = varint(data, at)
                 field_hca_handles &= 4294967295
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
+            tag = data[end]
+            at = end + 1
         if tag == 24:
             field_hca_objects = data[at]
-            at += 1
+            end = at + 1
             if field_hca_objects > 127:
-                field_hca_objects, at = varint(data, at - 1)
+                field_hca_objects, end = varint(data, at)
                 field_hca_objects &= 4294967295
-            if at >= limit:
+            if end >= limit:
+                at = end
                 break
-            start = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                tag, at = long_tag(data, start)
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.device = field_device
@@ -1836,35 +1811,49 @@ def decode_RdmaStat(data, at, limit, message=None):
         field_limit = message.limit
         unknown = message._unknown_fields
     while at < limit:
-        top = at
         start = at
+        end = 0
         tag = data[at]
         at += 1
         if tag > 127:
-            tag, at = long_tag(data, start)
-        if tag == 10:
+            tag, at = long_tag(data, at - 1)
+        while tag == 10:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_current.append(decode_RdmaEntry(data, at, end))
-            at = end
-            continue
-        if tag == 18:
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        while tag == 18:
             size = data[at]
             at += 1
-            end = at + size
-            if size > 127 or end > limit:
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
                 at, end = end_of(data, at - 1, limit)
             field_limit.append(decode_RdmaEntry(data, at, end))
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if end:
             at = end
-            continue
-        if start != top:
-            at = start
-            continue
-        at = skip(data, tag, at, limit)
-        unknown += data[start:at]
+        else:
+            at = skip(data, tag, at, limit)
+            unknown += data[start:at]
     if at > limit:
         raise IndexError
     message.current = field_current
