@@ -88,18 +88,20 @@ class Cleanup:
         For a program that has the namespace to itself, when it begins: whatever is there is its predecessor's, which
         was killed. That is tasks with their execs, containers with what belongs to them, leases this package took with
         what they alone hold, directories of containers that came to nothing, volumes without a chosen name that no
-        container uses, and shims on this machine that the daemon has forgotten. Folders with FIFOs lie elsewhere and
-        are no namespace's: see `Client.cleanup_fifos`.
+        container uses, and, where the daemon runs on this machine, shims that it has forgotten and cgroups of such
+        containers. A cgroup with a process in it stays, and is a failure; one whose path is not absolute is the
+        runtime's or systemd's to find. Folders with FIFOs lie elsewhere and are no namespace's: see
+        `Client.cleanup_fifos`.
         """
         found = await find_leftovers(services)
-        ids = [container.id for container in found.containers]
         for task in found.tasks:
             self.add(task)
-        for container in found.containers:
-            self.add(container)
+        for record in found.containers:
+            self.add(Container(services, record.id))
         for what, step in found.leases:
             self.add_step(what, step)
-        self.add_step("ending shims that the daemon does not know", lambda: end_lost_shims(services, ids))
+        shims = partial(end_lost_shims, services, found.containers)
+        self.add_step("ending shims that the daemon does not know", shims)
         self._push(_DIRECTORY, "removing leftover directories", lambda: remove_leftover_directories(services))
         unnamed = partial(prune_volumes, services, attrgetter("is_anonymous"))
         self._push(_DIRECTORY, "removing unused volumes", unnamed)

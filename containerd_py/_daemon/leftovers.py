@@ -20,6 +20,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+from containerd_py._daemon.cgroups import remove_cgroups
+
 TASKS: Final = "io.containerd.runtime.v2.task"
 RUNC_ROOT: Final = Path("/run/containerd/runc")  # shims of runc keep its state there, whatever the daemon's state is
 CGROUPS: Final = Path("/sys/fs/cgroup")
@@ -42,6 +44,7 @@ def clear_state(state: Path, *, address: str, environment: Mapping[str, str]) ->
         list(pool.map(partial(_delete_bundle, address=address, environment=environment), bundles))
     problems = _end_shims(address)
     problems += unmount_under(state)
+    remove_cgroups(f"/{bundle.parent.name}/{bundle.name}" for bundle in bundles)  # unless used, by another daemon's
     for namespace in {bundle.parent.name for bundle in bundles} | {path.name for path in (state / TASKS).glob("*")}:
         _remove_if_empty(RUNC_ROOT / namespace)
         for cgroup in (CGROUPS / namespace, *CGROUPS.glob(f"*/{namespace}")):

@@ -10,17 +10,17 @@ import attrs
 from containerd_py._flows.leasing import OWNER_LABEL
 from containerd_py._flows.lost_shims import free_lost_shims
 from containerd_py._flows.undoing import Step
-from containerd_py.container import Container
 from containerd_py.services.bundle import Services
+from containerd_py.services.containers import ContainerRecord
 from containerd_py.task import Task
 
 
 @attrs.frozen
 class Leftovers:
-    """What is there to be undone: handles, and steps with what they are about."""
+    """What is there to be undone: handles, records, and steps with what they are about."""
 
     tasks: list[Task]
-    containers: list[Container]
+    containers: list[ContainerRecord]
     leases: list[tuple[str, Step]]
 
 
@@ -28,7 +28,7 @@ async def find_leftovers(services: Services) -> Leftovers:
     """Look at everything a namespace has but images and content."""
     await free_lost_shims(services)
     tasks = [Task(services, status.id, pid=status.pid) for status in await services.tasks.list()]
-    containers = [Container(services, record.id) for record in await services.containers.list()]
+    containers = await services.containers.list()
     # Waiting for the collection: a snapshot whose container came to nothing has only the lease to live by.
     leases = [
         (f"deleting lease {lease.id}", _deleting(services, lease.id))

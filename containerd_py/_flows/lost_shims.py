@@ -15,8 +15,11 @@ import anyio
 from anyio import to_thread
 
 from containerd_py._daemon.leftovers import RUNC_ROOT, container_of, containers_with_shims, end_shim, find_shims
+from containerd_py._flows.lost_cgroups import cgroup_of, remove_lost_cgroups
+from containerd_py._flows.same_host import is_same_host
 from containerd_py.cio.stuck_fifos import release_writers
 from containerd_py.services.bundle import Services
+from containerd_py.services.containers import ContainerRecord
 
 _PATIENCE: Final = 2.0  # seconds for a shim that is about to end, or to be known again
 _PAUSE: Final = 0.1
@@ -25,21 +28,33 @@ _RUNC_LIMIT: Final = 10.0
 
 async def free_lost_shims(services: Services) -> None:
     """Set shims free that wait for a program which was killed, so that the daemon knows their tasks."""
+    if not await is_same_host(services):
+        return
     address, namespace = services.connection.address, services.namespace
     for container_id in set((await _lost(services)).values()):
         await to_thread.run_sync(release_writers, address, namespace, container_id)
     await _until_none_is_lost(services)
 
 
-async def end_lost_shims(services: Services, containers: Iterable[str]) -> None:
+async def end_lost_shims(services: Services, containers: Iterable[ContainerRecord]) -> None:
     """Kill the shims, with what runs below them, that the daemon does not know even after a moment.
 
-    Of them, and of `containers` whose shim the daemon has ended without a word to runc, runc is told as well.
+    Of them, and of `containers` whose shim the daemon has ended without a word to runc, runc is told as well, and the
+    cgroups that runc does not know of are removed. Shims of another machine are not looked for.
+
+    Raises:
+        FailedPreconditionError: In the cgroup of such a container are processes.
     """
+    if not await is_same_host(services):
+        return
     lost = await _until_none_is_lost(services)
     for shim in lost:
         await to_thread.run_sync(end_shim, shim)
-    await to_thread.run_sync(_forget_all, services.namespace, {*lost.values(), *containers})
+    await _until_none_is_lost(services)  # whom the daemon has sent to clear up after them
+    cgroups = {container_id: f"/{services.namespace}/{container_id}" for container_id in lost.values()}
+    cgroups |= {record.id: cgroup_of(record, services.namespace) for record in containers}
+    await to_thread.run_sync(_forget_all, services.namespace, set(cgroups))
+    await remove_lost_cgroups(services.namespace, cgroups)
 
 
 async def _until_none_is_lost(services: Services) -> dict[int, str]:

@@ -40,10 +40,7 @@ async def require_same_host(services: Services, what: str, *, paths: Iterable[st
     Raises:
         RemoteDaemonError: The daemon's files are not ours.
     """
-    connection = services.connection
-    host = connection.host
-    if not isinstance(host, Host):
-        host = connection.host = await _look(services)
+    host = await _host(services)
     if host.objection:
         raise RemoteDaemonError(f"{what} on the daemon's own host: {host.objection}")
     if host.pid is None:
@@ -54,6 +51,19 @@ async def require_same_host(services: Services, what: str, *, paths: Iterable[st
                 f"{what} in a folder that the daemon sees as well, and {folder} is another one in its mount namespace: "
                 f"give a folder both share, or run inside of it (nsenter --preserve-credentials -U -m -t {host.pid})"
             )
+
+
+async def is_same_host(services: Services) -> bool:
+    """Return whether the daemon's files are ours, as far as there is telling."""
+    return not (await _host(services)).objection
+
+
+async def _host(services: Services) -> Host:
+    connection = services.connection
+    host = connection.host
+    if not isinstance(host, Host):
+        host = connection.host = await _look(services)
+    return host
 
 
 async def _look(services: Services) -> Host:

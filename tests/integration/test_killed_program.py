@@ -6,8 +6,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from containerd_py import Cleanup, Client, Daemon, Image, attach_fifos, connect, deleting
-from containerd_py._daemon.leftovers import container_of, find_shims
+from containerd_py import Cleanup, Client, Daemon, FailedPreconditionError, Image, attach_fifos, connect, deleting
+from containerd_py._daemon.cgroups import hierarchies, remove_cgroups
+from containerd_py._daemon.leftovers import RUNC_ROOT, container_of, find_shims
+from containerd_py.oci.spec_options import with_cgroup
 from tests.integration.other_program import NUMBERS, open_other_program
 
 SERVICES = "containerd_py.services"
@@ -73,6 +75,56 @@ async def end_waiting_shim(client: Client, image: Image, daemon: Daemon, directo
 async def test_a_shim_that_waits_for_a_killed_program(client: Client, busybox: Image, daemon: Daemon, tmp_path: Path):
     """A shim that waits for the reader of a task being created is set free, and ended with what it runs."""
     await end_waiting_shim(client, busybox, daemon, tmp_path, after=0)
+
+
+def make_cgroups(path: str) -> list[Path]:
+    """Make cgroups as runc does, in every hierarchy, and return them."""
+    made = [root / path.lstrip("/") for root in hierarchies(Path("/proc/self/mountinfo").read_text())]
+    for cgroup in made:
+        cgroup.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+@pytest.mark.lines("2.1")
+async def test_cgroups_that_runc_does_not_know_of(client: Client, busybox: Image):
+    """runc, killed after it made cgroups and before it wrote down its state, leaves them: the next program does not.
+
+    Those that the container's spec names go as well as the default ones, and whatever is in them.
+    """
+    places = {"default": f"/{client.namespace}/default", "chosen": f"/{client.namespace}/pods/chosen"}
+    made = []
+    for container_id, path in places.items():
+        await client.create_container(container_id, image=busybox, spec_options=[with_cgroup(path)])
+        (RUNC_ROOT / client.namespace / container_id).mkdir(parents=True)
+        made += [*make_cgroups(path), *make_cgroups(f"{path}/inner/inmost")]
+    async with Cleanup() as cleanup:
+        await cleanup.add_namespace(client.services)
+        assert all(cgroup.exists() for cgroup in made)
+    assert [cgroup for cgroup in made if cgroup.exists()] == []
+    (RUNC_ROOT / client.namespace).rmdir()  # is empty again
+    assert remove_cgroups([f"/{client.namespace}/pods"]) == []
+
+
+@pytest.mark.lines("2.1")
+async def test_a_cgroup_with_a_process_in_it(client: Client, busybox: Image):
+    """What runs in the cgroup of a container that was lost runs on, and is told; the container goes."""
+    path = f"/{client.namespace}/used"
+    await client.create_container("used", image=busybox)
+    made = make_cgroups(path)
+    [cgroup] = [cgroup for cgroup in made if "pids" in cgroup.parts or len(made) == 1]
+    async with await anyio.open_process(["/bin/sleep", "1000"]) as process:
+        try:
+            (cgroup / "cgroup.procs").write_text(str(process.pid))
+            with pytest.raises(ExceptionGroup) as raised:
+                async with Cleanup() as cleanup:
+                    await cleanup.add_namespace(client.services)
+            assert [place for place in made if place.exists()] == [cgroup]
+            assert process.returncode is None
+        finally:
+            process.kill()
+    assert raised.group_contains(FailedPreconditionError, match=f"{cgroup} is in use by process {process.pid}")
+    assert await client.list_containers() == []
+    assert remove_cgroups([path]) == []
 
 
 async def test_the_next_program_goes_on_where_the_first_was_killed(client: Client, busybox: Image, tmp_path: Path):
