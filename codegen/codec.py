@@ -50,7 +50,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 """
@@ -129,7 +129,7 @@ def _module(package: str, messages: list[tuple[str, DescriptorProto]], names: Na
         lines += ["", "", *_decoder(names.python(f".{name}"), mine)]
     lines += ["", ""]
     for name in classes:
-        lines += [f"{name}.__bytes__ = encode_{name}", f"{name}._decode = staticmethod(decode_{name})"]
+        lines += [f"{name}._encode = encode_{name}", f"{name}._decode = staticmethod(decode_{name})"]
     return "\n".join(lines) + "\n"
 
 
@@ -185,13 +185,13 @@ class Field:
             yield f"for key, value in message.{self.name}.items():"
             yield "    key = key.encode()"
             yield f"    value = {self._as_bytes}"
-            yield '    entry = b"\\n" + unsigned_varint(len(key)) + key'
-            yield '    entry += b"\\x12" + unsigned_varint(len(value)) + value'
-            yield f"    out += {tag} + unsigned_varint(len(entry)) + entry"
+            yield f"    entry = {_SIZED.format('key', start='b' + repr(chr(10)))} + key"
+            yield f"    entry += {_SIZED.format('value', start='b' + repr(chr(18)))} + value"
+            yield f"    out += {_SIZED.format('entry', start=tag)} + entry"
         elif self.is_repeated and self._wire_type == _LENGTH:
             yield f"for value in message.{self.name}:"
             yield f"    value = {self._as_bytes}"
-            yield f"    out += {tag} + unsigned_varint(len(value)) + value"
+            yield f"    out += {_SIZED.format('value', start=tag)} + value"
         elif self.is_repeated:
             yield f"if values := message.{self.name}:"
             yield f'    value = b"".join([{_NUMBERS[self.type]}(value) for value in values])'
@@ -287,6 +287,7 @@ class Field:
         return _FIXED64 if self.type is FieldDescriptorProtoType.DOUBLE else _VARINT
 
 
+_SIZED: Final = "{start} + (SIZES[size] if (size := len({0})) < 128 else unsigned_varint(size))"
 _LENGTH_DELIMITED: Final = frozenset(
     {FieldDescriptorProtoType.STRING, FieldDescriptorProtoType.BYTES, FieldDescriptorProtoType.MESSAGE}
 )
@@ -347,13 +348,13 @@ def _check(name: str, field: FieldDescriptorProto, entry: DescriptorProto | None
 def _encoder(name: str, fields: list[Field]) -> Iterator[str]:
     yield f"def encode_{name}(message):"
     if not fields:
-        yield "    return bytes(message._unknown_fields)"
+        yield "    return message._unknown_fields"
         return
     yield "    out = bytearray()"
     for field in fields:
         yield from _indented(field.encoding(), 1)
     yield "    out += message._unknown_fields"
-    yield "    return bytes(out)"
+    yield "    return out"
 
 
 def _decoder(name: str, fields: list[Field]) -> Iterator[str]:

@@ -45,8 +45,11 @@ class Message(betterproto2.Message):
         type(self).__init__(self, *args, **kwargs)  # the dataclass's own by now
 
     def __bytes__(self) -> bytes:
+        return bytes(self._encode())
+
+    def _encode(self) -> bytes | bytearray:
         _load_codec(type(self))
-        return bytes(self)
+        return self._encode()
 
     @classmethod
     def parse(cls, data: bytes) -> Self:

@@ -191,7 +191,10 @@ def unsigned_varint(value: int) -> bytes:
     """Return the bytes of a number that has no sign and at most 64 bits."""
     if value < 0x80:
         return SIZES[value]
-    made = bytearray()
+    if value < 1 << 14:
+        return bytes((value & 0x7F | 0x80, value >> 7))
+    made = bytearray((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80))
+    value >>= 14
     while value >= 0x80:
         made.append(value & 0x7F | 0x80)
         value >>= 7

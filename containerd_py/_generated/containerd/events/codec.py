@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -68,7 +68,7 @@ def encode_ContainerCreate(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ContainerCreate(data, at, limit, message=None):
@@ -171,7 +171,7 @@ def encode_ContainerCreateRuntime(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ContainerCreateRuntime(data, at, limit, message=None):
@@ -247,7 +247,7 @@ def encode_ContainerDelete(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ContainerDelete(data, at, limit, message=None):
@@ -314,9 +314,9 @@ def encode_ContainerUpdate(message):
     for key, value in message.labels.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'\x1a' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'\x1a' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     if value := message.snapshot_key:
         value = value.encode()
         out += b'"'
@@ -326,7 +326,7 @@ def encode_ContainerUpdate(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ContainerUpdate(data, at, limit, message=None):
@@ -442,7 +442,7 @@ def encode_ContentCreate(message):
     if value := message.size:
         out += b'\x10' + int64(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ContentCreate(data, at, limit, message=None):
@@ -514,7 +514,7 @@ def encode_ContentDelete(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ContentDelete(data, at, limit, message=None):
@@ -573,11 +573,11 @@ def encode_NamespaceCreate(message):
     for key, value in message.labels.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'\x12' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'\x12' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_NamespaceCreate(data, at, limit, message=None):
@@ -653,7 +653,7 @@ def encode_NamespaceDelete(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_NamespaceDelete(data, at, limit, message=None):
@@ -712,11 +712,11 @@ def encode_NamespaceUpdate(message):
     for key, value in message.labels.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'\x12' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'\x12' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_NamespaceUpdate(data, at, limit, message=None):
@@ -792,7 +792,7 @@ def encode_SandboxCreate(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_SandboxCreate(data, at, limit, message=None):
@@ -859,7 +859,7 @@ def encode_SandboxExit(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_SandboxExit(data, at, limit, message=None):
@@ -949,7 +949,7 @@ def encode_SandboxStart(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_SandboxStart(data, at, limit, message=None):
@@ -1022,7 +1022,7 @@ def encode_SnapshotCommit(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_SnapshotCommit(data, at, limit, message=None):
@@ -1133,7 +1133,7 @@ def encode_SnapshotPrepare(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_SnapshotPrepare(data, at, limit, message=None):
@@ -1236,7 +1236,7 @@ def encode_SnapshotRemove(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_SnapshotRemove(data, at, limit, message=None):
@@ -1320,7 +1320,7 @@ def encode_TaskCheckpointed(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_TaskCheckpointed(data, at, limit, message=None):
@@ -1405,7 +1405,7 @@ def encode_TaskCreate(message):
         out += value
     for value in message.rootfs:
         value = containerd_types.encode_Mount(value)
-        out += b'\x1a' + unsigned_varint(len(value)) + value
+        out += b'\x1a' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     if (value := message.io) is not None:
         value = encode_TaskIo(value)
         out += b'"'
@@ -1425,7 +1425,7 @@ def encode_TaskCreate(message):
     if value := message.pid:
         out += b'0' + uint32(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_TaskCreate(data, at, limit, message=None):
@@ -1592,7 +1592,7 @@ def encode_TaskDelete(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_TaskDelete(data, at, limit, message=None):
@@ -1723,7 +1723,7 @@ def encode_TaskExecAdded(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_TaskExecAdded(data, at, limit, message=None):
@@ -1809,7 +1809,7 @@ def encode_TaskExecStarted(message):
     if value := message.pid:
         out += b'\x18' + uint32(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_TaskExecStarted(data, at, limit, message=None):
@@ -1919,7 +1919,7 @@ def encode_TaskExit(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_TaskExit(data, at, limit, message=None):
@@ -2060,7 +2060,7 @@ def encode_TaskIo(message):
     if value := message.terminal:
         out += b' \x01'
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_TaskIo(data, at, limit, message=None):
@@ -2169,7 +2169,7 @@ def encode_TaskOom(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_TaskOom(data, at, limit, message=None):
@@ -2226,7 +2226,7 @@ def encode_TaskPaused(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_TaskPaused(data, at, limit, message=None):
@@ -2283,7 +2283,7 @@ def encode_TaskResumed(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_TaskResumed(data, at, limit, message=None):
@@ -2342,7 +2342,7 @@ def encode_TaskStart(message):
     if value := message.pid:
         out += b'\x10' + uint32(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_TaskStart(data, at, limit, message=None):
@@ -2402,55 +2402,55 @@ def decode_TaskStart(data, at, limit, message=None):
     return message
 
 
-ContainerCreate.__bytes__ = encode_ContainerCreate
+ContainerCreate._encode = encode_ContainerCreate
 ContainerCreate._decode = staticmethod(decode_ContainerCreate)
-ContainerCreateRuntime.__bytes__ = encode_ContainerCreateRuntime
+ContainerCreateRuntime._encode = encode_ContainerCreateRuntime
 ContainerCreateRuntime._decode = staticmethod(decode_ContainerCreateRuntime)
-ContainerDelete.__bytes__ = encode_ContainerDelete
+ContainerDelete._encode = encode_ContainerDelete
 ContainerDelete._decode = staticmethod(decode_ContainerDelete)
-ContainerUpdate.__bytes__ = encode_ContainerUpdate
+ContainerUpdate._encode = encode_ContainerUpdate
 ContainerUpdate._decode = staticmethod(decode_ContainerUpdate)
-ContentCreate.__bytes__ = encode_ContentCreate
+ContentCreate._encode = encode_ContentCreate
 ContentCreate._decode = staticmethod(decode_ContentCreate)
-ContentDelete.__bytes__ = encode_ContentDelete
+ContentDelete._encode = encode_ContentDelete
 ContentDelete._decode = staticmethod(decode_ContentDelete)
-NamespaceCreate.__bytes__ = encode_NamespaceCreate
+NamespaceCreate._encode = encode_NamespaceCreate
 NamespaceCreate._decode = staticmethod(decode_NamespaceCreate)
-NamespaceDelete.__bytes__ = encode_NamespaceDelete
+NamespaceDelete._encode = encode_NamespaceDelete
 NamespaceDelete._decode = staticmethod(decode_NamespaceDelete)
-NamespaceUpdate.__bytes__ = encode_NamespaceUpdate
+NamespaceUpdate._encode = encode_NamespaceUpdate
 NamespaceUpdate._decode = staticmethod(decode_NamespaceUpdate)
-SandboxCreate.__bytes__ = encode_SandboxCreate
+SandboxCreate._encode = encode_SandboxCreate
 SandboxCreate._decode = staticmethod(decode_SandboxCreate)
-SandboxExit.__bytes__ = encode_SandboxExit
+SandboxExit._encode = encode_SandboxExit
 SandboxExit._decode = staticmethod(decode_SandboxExit)
-SandboxStart.__bytes__ = encode_SandboxStart
+SandboxStart._encode = encode_SandboxStart
 SandboxStart._decode = staticmethod(decode_SandboxStart)
-SnapshotCommit.__bytes__ = encode_SnapshotCommit
+SnapshotCommit._encode = encode_SnapshotCommit
 SnapshotCommit._decode = staticmethod(decode_SnapshotCommit)
-SnapshotPrepare.__bytes__ = encode_SnapshotPrepare
+SnapshotPrepare._encode = encode_SnapshotPrepare
 SnapshotPrepare._decode = staticmethod(decode_SnapshotPrepare)
-SnapshotRemove.__bytes__ = encode_SnapshotRemove
+SnapshotRemove._encode = encode_SnapshotRemove
 SnapshotRemove._decode = staticmethod(decode_SnapshotRemove)
-TaskCheckpointed.__bytes__ = encode_TaskCheckpointed
+TaskCheckpointed._encode = encode_TaskCheckpointed
 TaskCheckpointed._decode = staticmethod(decode_TaskCheckpointed)
-TaskCreate.__bytes__ = encode_TaskCreate
+TaskCreate._encode = encode_TaskCreate
 TaskCreate._decode = staticmethod(decode_TaskCreate)
-TaskDelete.__bytes__ = encode_TaskDelete
+TaskDelete._encode = encode_TaskDelete
 TaskDelete._decode = staticmethod(decode_TaskDelete)
-TaskExecAdded.__bytes__ = encode_TaskExecAdded
+TaskExecAdded._encode = encode_TaskExecAdded
 TaskExecAdded._decode = staticmethod(decode_TaskExecAdded)
-TaskExecStarted.__bytes__ = encode_TaskExecStarted
+TaskExecStarted._encode = encode_TaskExecStarted
 TaskExecStarted._decode = staticmethod(decode_TaskExecStarted)
-TaskExit.__bytes__ = encode_TaskExit
+TaskExit._encode = encode_TaskExit
 TaskExit._decode = staticmethod(decode_TaskExit)
-TaskIo.__bytes__ = encode_TaskIo
+TaskIo._encode = encode_TaskIo
 TaskIo._decode = staticmethod(decode_TaskIo)
-TaskOom.__bytes__ = encode_TaskOom
+TaskOom._encode = encode_TaskOom
 TaskOom._decode = staticmethod(decode_TaskOom)
-TaskPaused.__bytes__ = encode_TaskPaused
+TaskPaused._encode = encode_TaskPaused
 TaskPaused._decode = staticmethod(decode_TaskPaused)
-TaskResumed.__bytes__ = encode_TaskResumed
+TaskResumed._encode = encode_TaskResumed
 TaskResumed._decode = staticmethod(decode_TaskResumed)
-TaskStart.__bytes__ = encode_TaskStart
+TaskStart._encode = encode_TaskStart
 TaskStart._decode = staticmethod(decode_TaskStart)

@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -47,11 +47,11 @@ def encode_Descriptor(message):
     for key, value in message.annotations.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'*' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'*' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Descriptor(data, at, limit, message=None):
@@ -185,7 +185,7 @@ def encode_Envelope(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Envelope(data, at, limit, message=None):
@@ -315,7 +315,7 @@ def encode_Metric(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Metric(data, at, limit, message=None):
@@ -427,9 +427,9 @@ def encode_Mount(message):
         out += value
     for value in message.options:
         value = value.encode()
-        out += b'"' + unsigned_varint(len(value)) + value
+        out += b'"' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Mount(data, at, limit, message=None):
@@ -567,7 +567,7 @@ def encode_Platform(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Platform(data, at, limit, message=None):
@@ -707,11 +707,11 @@ def encode_RuntimeInfo(message):
     for key, value in message.annotations.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'*' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'*' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_RuntimeInfo(data, at, limit, message=None):
@@ -852,7 +852,7 @@ def encode_RuntimeRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_RuntimeRequest(data, at, limit, message=None):
@@ -936,7 +936,7 @@ def encode_RuntimeVersion(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_RuntimeVersion(data, at, limit, message=None):
@@ -1030,9 +1030,9 @@ def encode_Sandbox(message):
     for key, value in message.labels.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'"' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'"' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     if (value := message.created_at) is not None:
         value = google_protobuf.encode_Timestamp(value)
         out += b'*'
@@ -1052,9 +1052,9 @@ def encode_Sandbox(message):
     for key, value in message.extensions.items():
         key = key.encode()
         value = google_protobuf.encode_Any(value)
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b':' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b':' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     if value := message.sandboxer:
         value = value.encode()
         out += b'R'
@@ -1064,7 +1064,7 @@ def encode_Sandbox(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Sandbox(data, at, limit, message=None):
@@ -1262,7 +1262,7 @@ def encode_SandboxRuntime(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_SandboxRuntime(data, at, limit, message=None):
@@ -1327,23 +1327,23 @@ def decode_SandboxRuntime(data, at, limit, message=None):
     return message
 
 
-Descriptor.__bytes__ = encode_Descriptor
+Descriptor._encode = encode_Descriptor
 Descriptor._decode = staticmethod(decode_Descriptor)
-Envelope.__bytes__ = encode_Envelope
+Envelope._encode = encode_Envelope
 Envelope._decode = staticmethod(decode_Envelope)
-Metric.__bytes__ = encode_Metric
+Metric._encode = encode_Metric
 Metric._decode = staticmethod(decode_Metric)
-Mount.__bytes__ = encode_Mount
+Mount._encode = encode_Mount
 Mount._decode = staticmethod(decode_Mount)
-Platform.__bytes__ = encode_Platform
+Platform._encode = encode_Platform
 Platform._decode = staticmethod(decode_Platform)
-RuntimeInfo.__bytes__ = encode_RuntimeInfo
+RuntimeInfo._encode = encode_RuntimeInfo
 RuntimeInfo._decode = staticmethod(decode_RuntimeInfo)
-RuntimeRequest.__bytes__ = encode_RuntimeRequest
+RuntimeRequest._encode = encode_RuntimeRequest
 RuntimeRequest._decode = staticmethod(decode_RuntimeRequest)
-RuntimeVersion.__bytes__ = encode_RuntimeVersion
+RuntimeVersion._encode = encode_RuntimeVersion
 RuntimeVersion._decode = staticmethod(decode_RuntimeVersion)
-Sandbox.__bytes__ = encode_Sandbox
+Sandbox._encode = encode_Sandbox
 Sandbox._decode = staticmethod(decode_Sandbox)
-SandboxRuntime.__bytes__ = encode_SandboxRuntime
+SandboxRuntime._encode = encode_SandboxRuntime
 SandboxRuntime._decode = staticmethod(decode_SandboxRuntime)

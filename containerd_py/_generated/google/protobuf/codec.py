@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -37,7 +37,7 @@ def encode_Any(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Any(data, at, limit, message=None):
@@ -109,7 +109,7 @@ def encode_Duration(message):
     if value := message.nanos:
         out += b'\x10' + int32(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Duration(data, at, limit, message=None):
@@ -168,7 +168,7 @@ def decode_Duration(data, at, limit, message=None):
 
 
 def encode_Empty(message):
-    return bytes(message._unknown_fields)
+    return message._unknown_fields
 
 
 def decode_Empty(data, at, limit, message=None):
@@ -199,9 +199,9 @@ def encode_FieldMask(message):
     out = bytearray()
     for value in message.paths:
         value = value.encode()
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_FieldMask(data, at, limit, message=None):
@@ -254,7 +254,7 @@ def encode_Timestamp(message):
     if value := message.nanos:
         out += b'\x10' + int32(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Timestamp(data, at, limit, message=None):
@@ -312,13 +312,13 @@ def decode_Timestamp(data, at, limit, message=None):
     return message
 
 
-Any.__bytes__ = encode_Any
+Any._encode = encode_Any
 Any._decode = staticmethod(decode_Any)
-Duration.__bytes__ = encode_Duration
+Duration._encode = encode_Duration
 Duration._decode = staticmethod(decode_Duration)
-Empty.__bytes__ = encode_Empty
+Empty._encode = encode_Empty
 Empty._decode = staticmethod(decode_Empty)
-FieldMask.__bytes__ = encode_FieldMask
+FieldMask._encode = encode_FieldMask
 FieldMask._decode = staticmethod(decode_FieldMask)
-Timestamp.__bytes__ = encode_Timestamp
+Timestamp._encode = encode_Timestamp
 Timestamp._decode = staticmethod(decode_Timestamp)

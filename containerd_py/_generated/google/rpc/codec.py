@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -29,9 +29,9 @@ def encode_Status(message):
         out += value
     for value in message.details:
         value = google_protobuf.encode_Any(value)
-        out += b'\x1a' + unsigned_varint(len(value)) + value
+        out += b'\x1a' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Status(data, at, limit, message=None):
@@ -112,5 +112,5 @@ def decode_Status(data, at, limit, message=None):
     return message
 
 
-Status.__bytes__ = encode_Status
+Status._encode = encode_Status
 Status._decode = staticmethod(decode_Status)

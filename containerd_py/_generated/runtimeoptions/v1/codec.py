@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -41,7 +41,7 @@ def encode_Options(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Options(data, at, limit, message=None):
@@ -125,5 +125,5 @@ def decode_Options(data, at, limit, message=None):
     return message
 
 
-Options.__bytes__ = encode_Options
+Options._encode = encode_Options
 Options._decode = staticmethod(decode_Options)

@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -30,7 +30,7 @@ def encode_CheckpointOptions(message):
         out += b'(\x01'
     for value in message.empty_namespaces:
         value = value.encode()
-        out += b'2' + unsigned_varint(len(value)) + value
+        out += b'2' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     if value := message.cgroups_mode:
         value = value.encode()
         out += b':'
@@ -56,7 +56,7 @@ def encode_CheckpointOptions(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_CheckpointOptions(data, at, limit, message=None):
@@ -292,7 +292,7 @@ def encode_Options(message):
     if value := message.task_api_version:
         out += b'h' + uint32(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Options(data, at, limit, message=None):
@@ -528,7 +528,7 @@ def encode_ProcessDetails(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ProcessDetails(data, at, limit, message=None):
@@ -574,9 +574,9 @@ def decode_ProcessDetails(data, at, limit, message=None):
     return message
 
 
-CheckpointOptions.__bytes__ = encode_CheckpointOptions
+CheckpointOptions._encode = encode_CheckpointOptions
 CheckpointOptions._decode = staticmethod(decode_CheckpointOptions)
-Options.__bytes__ = encode_Options
+Options._encode = encode_Options
 Options._decode = staticmethod(decode_Options)
-ProcessDetails.__bytes__ = encode_ProcessDetails
+ProcessDetails._encode = encode_ProcessDetails
 ProcessDetails._decode = staticmethod(decode_ProcessDetails)

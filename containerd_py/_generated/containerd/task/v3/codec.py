@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -71,7 +71,7 @@ def encode_CheckpointTaskRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_CheckpointTaskRequest(data, at, limit, message=None):
@@ -176,7 +176,7 @@ def encode_CloseIoRequest(message):
     if value := message.stdin:
         out += b'\x18\x01'
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_CloseIoRequest(data, at, limit, message=None):
@@ -266,7 +266,7 @@ def encode_ConnectRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ConnectRequest(data, at, limit, message=None):
@@ -327,7 +327,7 @@ def encode_ConnectResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ConnectResponse(data, at, limit, message=None):
@@ -421,7 +421,7 @@ def encode_CreateTaskRequest(message):
         out += value
     for value in message.rootfs:
         value = containerd_types.encode_Mount(value)
-        out += b'\x1a' + unsigned_varint(len(value)) + value
+        out += b'\x1a' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     if value := message.terminal:
         out += b' \x01'
     if value := message.stdin:
@@ -473,7 +473,7 @@ def encode_CreateTaskRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_CreateTaskRequest(data, at, limit, message=None):
@@ -690,7 +690,7 @@ def encode_CreateTaskResponse(message):
     if value := message.pid:
         out += b'\x08' + uint32(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_CreateTaskResponse(data, at, limit, message=None):
@@ -750,7 +750,7 @@ def encode_DeleteRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_DeleteRequest(data, at, limit, message=None):
@@ -830,7 +830,7 @@ def encode_DeleteResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_DeleteResponse(data, at, limit, message=None):
@@ -957,7 +957,7 @@ def encode_ExecProcessRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ExecProcessRequest(data, at, limit, message=None):
@@ -1113,7 +1113,7 @@ def decode_ExecProcessRequest(data, at, limit, message=None):
 
 
 def encode_ExecProcessResponse(message):
-    return bytes(message._unknown_fields)
+    return message._unknown_fields
 
 
 def decode_ExecProcessResponse(data, at, limit, message=None):
@@ -1163,7 +1163,7 @@ def encode_KillRequest(message):
     if value := message.all:
         out += b' \x01'
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_KillRequest(data, at, limit, message=None):
@@ -1267,7 +1267,7 @@ def encode_PauseRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_PauseRequest(data, at, limit, message=None):
@@ -1324,7 +1324,7 @@ def encode_PidsRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_PidsRequest(data, at, limit, message=None):
@@ -1374,9 +1374,9 @@ def encode_PidsResponse(message):
     out = bytearray()
     for value in message.processes:
         value = containerd_v1_types.encode_ProcessInfo(value)
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_PidsResponse(data, at, limit, message=None):
@@ -1445,7 +1445,7 @@ def encode_ResizePtyRequest(message):
     if value := message.height:
         out += b' ' + uint32(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ResizePtyRequest(data, at, limit, message=None):
@@ -1549,7 +1549,7 @@ def encode_ResumeRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ResumeRequest(data, at, limit, message=None):
@@ -1608,7 +1608,7 @@ def encode_ShutdownRequest(message):
     if value := message.now:
         out += b'\x10\x01'
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ShutdownRequest(data, at, limit, message=None):
@@ -1687,7 +1687,7 @@ def encode_StartRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_StartRequest(data, at, limit, message=None):
@@ -1757,7 +1757,7 @@ def encode_StartResponse(message):
     if value := message.pid:
         out += b'\x08' + uint32(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_StartResponse(data, at, limit, message=None):
@@ -1817,7 +1817,7 @@ def encode_StateRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_StateRequest(data, at, limit, message=None):
@@ -1949,7 +1949,7 @@ def encode_StateResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_StateResponse(data, at, limit, message=None):
@@ -2179,7 +2179,7 @@ def encode_StatsRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_StatsRequest(data, at, limit, message=None):
@@ -2236,7 +2236,7 @@ def encode_StatsResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_StatsResponse(data, at, limit, message=None):
@@ -2303,11 +2303,11 @@ def encode_UpdateTaskRequest(message):
     for key, value in message.annotations.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'\x1a' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'\x1a' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_UpdateTaskRequest(data, at, limit, message=None):
@@ -2410,7 +2410,7 @@ def encode_WaitRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_WaitRequest(data, at, limit, message=None):
@@ -2488,7 +2488,7 @@ def encode_WaitResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_WaitResponse(data, at, limit, message=None):
@@ -2548,55 +2548,55 @@ def decode_WaitResponse(data, at, limit, message=None):
     return message
 
 
-CheckpointTaskRequest.__bytes__ = encode_CheckpointTaskRequest
+CheckpointTaskRequest._encode = encode_CheckpointTaskRequest
 CheckpointTaskRequest._decode = staticmethod(decode_CheckpointTaskRequest)
-CloseIoRequest.__bytes__ = encode_CloseIoRequest
+CloseIoRequest._encode = encode_CloseIoRequest
 CloseIoRequest._decode = staticmethod(decode_CloseIoRequest)
-ConnectRequest.__bytes__ = encode_ConnectRequest
+ConnectRequest._encode = encode_ConnectRequest
 ConnectRequest._decode = staticmethod(decode_ConnectRequest)
-ConnectResponse.__bytes__ = encode_ConnectResponse
+ConnectResponse._encode = encode_ConnectResponse
 ConnectResponse._decode = staticmethod(decode_ConnectResponse)
-CreateTaskRequest.__bytes__ = encode_CreateTaskRequest
+CreateTaskRequest._encode = encode_CreateTaskRequest
 CreateTaskRequest._decode = staticmethod(decode_CreateTaskRequest)
-CreateTaskResponse.__bytes__ = encode_CreateTaskResponse
+CreateTaskResponse._encode = encode_CreateTaskResponse
 CreateTaskResponse._decode = staticmethod(decode_CreateTaskResponse)
-DeleteRequest.__bytes__ = encode_DeleteRequest
+DeleteRequest._encode = encode_DeleteRequest
 DeleteRequest._decode = staticmethod(decode_DeleteRequest)
-DeleteResponse.__bytes__ = encode_DeleteResponse
+DeleteResponse._encode = encode_DeleteResponse
 DeleteResponse._decode = staticmethod(decode_DeleteResponse)
-ExecProcessRequest.__bytes__ = encode_ExecProcessRequest
+ExecProcessRequest._encode = encode_ExecProcessRequest
 ExecProcessRequest._decode = staticmethod(decode_ExecProcessRequest)
-ExecProcessResponse.__bytes__ = encode_ExecProcessResponse
+ExecProcessResponse._encode = encode_ExecProcessResponse
 ExecProcessResponse._decode = staticmethod(decode_ExecProcessResponse)
-KillRequest.__bytes__ = encode_KillRequest
+KillRequest._encode = encode_KillRequest
 KillRequest._decode = staticmethod(decode_KillRequest)
-PauseRequest.__bytes__ = encode_PauseRequest
+PauseRequest._encode = encode_PauseRequest
 PauseRequest._decode = staticmethod(decode_PauseRequest)
-PidsRequest.__bytes__ = encode_PidsRequest
+PidsRequest._encode = encode_PidsRequest
 PidsRequest._decode = staticmethod(decode_PidsRequest)
-PidsResponse.__bytes__ = encode_PidsResponse
+PidsResponse._encode = encode_PidsResponse
 PidsResponse._decode = staticmethod(decode_PidsResponse)
-ResizePtyRequest.__bytes__ = encode_ResizePtyRequest
+ResizePtyRequest._encode = encode_ResizePtyRequest
 ResizePtyRequest._decode = staticmethod(decode_ResizePtyRequest)
-ResumeRequest.__bytes__ = encode_ResumeRequest
+ResumeRequest._encode = encode_ResumeRequest
 ResumeRequest._decode = staticmethod(decode_ResumeRequest)
-ShutdownRequest.__bytes__ = encode_ShutdownRequest
+ShutdownRequest._encode = encode_ShutdownRequest
 ShutdownRequest._decode = staticmethod(decode_ShutdownRequest)
-StartRequest.__bytes__ = encode_StartRequest
+StartRequest._encode = encode_StartRequest
 StartRequest._decode = staticmethod(decode_StartRequest)
-StartResponse.__bytes__ = encode_StartResponse
+StartResponse._encode = encode_StartResponse
 StartResponse._decode = staticmethod(decode_StartResponse)
-StateRequest.__bytes__ = encode_StateRequest
+StateRequest._encode = encode_StateRequest
 StateRequest._decode = staticmethod(decode_StateRequest)
-StateResponse.__bytes__ = encode_StateResponse
+StateResponse._encode = encode_StateResponse
 StateResponse._decode = staticmethod(decode_StateResponse)
-StatsRequest.__bytes__ = encode_StatsRequest
+StatsRequest._encode = encode_StatsRequest
 StatsRequest._decode = staticmethod(decode_StatsRequest)
-StatsResponse.__bytes__ = encode_StatsResponse
+StatsResponse._encode = encode_StatsResponse
 StatsResponse._decode = staticmethod(decode_StatsResponse)
-UpdateTaskRequest.__bytes__ = encode_UpdateTaskRequest
+UpdateTaskRequest._encode = encode_UpdateTaskRequest
 UpdateTaskRequest._decode = staticmethod(decode_UpdateTaskRequest)
-WaitRequest.__bytes__ = encode_WaitRequest
+WaitRequest._encode = encode_WaitRequest
 WaitRequest._decode = staticmethod(decode_WaitRequest)
-WaitResponse.__bytes__ = encode_WaitResponse
+WaitResponse._encode = encode_WaitResponse
 WaitResponse._decode = staticmethod(decode_WaitResponse)

@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -51,9 +51,9 @@ def encode_AuthRequest(message):
         out += value
     for value in message.wwwauthenticate:
         value = value.encode()
-        out += b'\x1a' + unsigned_varint(len(value)) + value
+        out += b'\x1a' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_AuthRequest(data, at, limit, message=None):
@@ -166,7 +166,7 @@ def encode_AuthResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_AuthResponse(data, at, limit, message=None):
@@ -278,7 +278,7 @@ def encode_Data(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Data(data, at, limit, message=None):
@@ -344,7 +344,7 @@ def encode_ImageExportStream(message):
         out += value
     for value in message.platforms:
         value = containerd_types.encode_Platform(value)
-        out += b'\x1a' + unsigned_varint(len(value)) + value
+        out += b'\x1a' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     if value := message.all_platforms:
         out += b' \x01'
     if value := message.skip_compatibility_manifest:
@@ -352,7 +352,7 @@ def encode_ImageExportStream(message):
     if value := message.skip_non_distributable:
         out += b'0\x01'
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ImageExportStream(data, at, limit, message=None):
@@ -499,7 +499,7 @@ def encode_ImageImportStream(message):
     if value := message.force_compress:
         out += b'\x18\x01'
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ImageImportStream(data, at, limit, message=None):
@@ -597,7 +597,7 @@ def encode_ImageReference(message):
     if value := message.skip_named_digest:
         out += b'(\x01'
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ImageReference(data, at, limit, message=None):
@@ -712,24 +712,24 @@ def encode_ImageStore(message):
     for key, value in message.labels.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'\x12' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'\x12' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     for value in message.platforms:
         value = containerd_types.encode_Platform(value)
-        out += b'\x1a' + unsigned_varint(len(value)) + value
+        out += b'\x1a' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     if value := message.all_metadata:
         out += b' \x01'
     if value := message.manifest_limit:
         out += b'(' + uint32(value)
     for value in message.extra_references:
         value = encode_ImageReference(value)
-        out += b'2' + unsigned_varint(len(value)) + value
+        out += b'2' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     for value in message.unpacks:
         value = encode_UnpackConfiguration(value)
-        out += b'R' + unsigned_varint(len(value)) + value
+        out += b'R' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ImageStore(data, at, limit, message=None):
@@ -898,7 +898,7 @@ def encode_OciRegistry(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_OciRegistry(data, at, limit, message=None):
@@ -983,7 +983,7 @@ def encode_Progress(message):
         out += value
     for value in message.parents:
         value = value.encode()
-        out += b'\x1a' + unsigned_varint(len(value)) + value
+        out += b'\x1a' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     if value := message.progress:
         out += b' ' + int64(value)
     if value := message.total:
@@ -997,7 +997,7 @@ def encode_Progress(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Progress(data, at, limit, message=None):
@@ -1143,9 +1143,9 @@ def encode_RegistryResolver(message):
     for key, value in message.headers.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'\x12' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'\x12' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     if value := message.host_dir:
         value = value.encode()
         out += b'\x1a'
@@ -1173,7 +1173,7 @@ def encode_RegistryResolver(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_RegistryResolver(data, at, limit, message=None):
@@ -1331,7 +1331,7 @@ def encode_UnpackConfiguration(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_UnpackConfiguration(data, at, limit, message=None):
@@ -1401,7 +1401,7 @@ def encode_WindowUpdate(message):
     if value := message.update:
         out += b'\x08' + int32(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_WindowUpdate(data, at, limit, message=None):
@@ -1444,27 +1444,27 @@ def decode_WindowUpdate(data, at, limit, message=None):
     return message
 
 
-AuthRequest.__bytes__ = encode_AuthRequest
+AuthRequest._encode = encode_AuthRequest
 AuthRequest._decode = staticmethod(decode_AuthRequest)
-AuthResponse.__bytes__ = encode_AuthResponse
+AuthResponse._encode = encode_AuthResponse
 AuthResponse._decode = staticmethod(decode_AuthResponse)
-Data.__bytes__ = encode_Data
+Data._encode = encode_Data
 Data._decode = staticmethod(decode_Data)
-ImageExportStream.__bytes__ = encode_ImageExportStream
+ImageExportStream._encode = encode_ImageExportStream
 ImageExportStream._decode = staticmethod(decode_ImageExportStream)
-ImageImportStream.__bytes__ = encode_ImageImportStream
+ImageImportStream._encode = encode_ImageImportStream
 ImageImportStream._decode = staticmethod(decode_ImageImportStream)
-ImageReference.__bytes__ = encode_ImageReference
+ImageReference._encode = encode_ImageReference
 ImageReference._decode = staticmethod(decode_ImageReference)
-ImageStore.__bytes__ = encode_ImageStore
+ImageStore._encode = encode_ImageStore
 ImageStore._decode = staticmethod(decode_ImageStore)
-OciRegistry.__bytes__ = encode_OciRegistry
+OciRegistry._encode = encode_OciRegistry
 OciRegistry._decode = staticmethod(decode_OciRegistry)
-Progress.__bytes__ = encode_Progress
+Progress._encode = encode_Progress
 Progress._decode = staticmethod(decode_Progress)
-RegistryResolver.__bytes__ = encode_RegistryResolver
+RegistryResolver._encode = encode_RegistryResolver
 RegistryResolver._decode = staticmethod(decode_RegistryResolver)
-UnpackConfiguration.__bytes__ = encode_UnpackConfiguration
+UnpackConfiguration._encode = encode_UnpackConfiguration
 UnpackConfiguration._decode = staticmethod(decode_UnpackConfiguration)
-WindowUpdate.__bytes__ = encode_WindowUpdate
+WindowUpdate._encode = encode_WindowUpdate
 WindowUpdate._decode = staticmethod(decode_WindowUpdate)

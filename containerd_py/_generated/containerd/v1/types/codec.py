@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -77,7 +77,7 @@ def encode_Process(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Process(data, at, limit, message=None):
@@ -290,7 +290,7 @@ def encode_ProcessInfo(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ProcessInfo(data, at, limit, message=None):
@@ -350,7 +350,7 @@ def decode_ProcessInfo(data, at, limit, message=None):
     return message
 
 
-Process.__bytes__ = encode_Process
+Process._encode = encode_Process
 Process._decode = staticmethod(decode_Process)
-ProcessInfo.__bytes__ = encode_ProcessInfo
+ProcessInfo._encode = encode_ProcessInfo
 ProcessInfo._decode = staticmethod(decode_ProcessInfo)

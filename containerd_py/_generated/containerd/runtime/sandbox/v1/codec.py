@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -55,7 +55,7 @@ def encode_CreateSandboxRequest(message):
         out += value
     for value in message.rootfs:
         value = containerd_types.encode_Mount(value)
-        out += b'\x1a' + unsigned_varint(len(value)) + value
+        out += b'\x1a' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     if (value := message.options) is not None:
         value = google_protobuf.encode_Any(value)
         out += b'"'
@@ -75,11 +75,11 @@ def encode_CreateSandboxRequest(message):
     for key, value in message.annotations.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'2' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'2' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_CreateSandboxRequest(data, at, limit, message=None):
@@ -221,7 +221,7 @@ def decode_CreateSandboxRequest(data, at, limit, message=None):
 
 
 def encode_CreateSandboxResponse(message):
-    return bytes(message._unknown_fields)
+    return message._unknown_fields
 
 
 def decode_CreateSandboxResponse(data, at, limit, message=None):
@@ -259,7 +259,7 @@ def encode_PingRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_PingRequest(data, at, limit, message=None):
@@ -306,7 +306,7 @@ def decode_PingRequest(data, at, limit, message=None):
 
 
 def encode_PingResponse(message):
-    return bytes(message._unknown_fields)
+    return message._unknown_fields
 
 
 def decode_PingResponse(data, at, limit, message=None):
@@ -344,7 +344,7 @@ def encode_PlatformRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_PlatformRequest(data, at, limit, message=None):
@@ -401,7 +401,7 @@ def encode_PlatformResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_PlatformResponse(data, at, limit, message=None):
@@ -458,7 +458,7 @@ def encode_SandboxMetricsRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_SandboxMetricsRequest(data, at, limit, message=None):
@@ -515,7 +515,7 @@ def encode_SandboxMetricsResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_SandboxMetricsResponse(data, at, limit, message=None):
@@ -574,7 +574,7 @@ def encode_SandboxStatusRequest(message):
     if value := message.verbose:
         out += b'\x10\x01'
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_SandboxStatusRequest(data, at, limit, message=None):
@@ -657,9 +657,9 @@ def encode_SandboxStatusResponse(message):
     for key, value in message.info.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'"' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'"' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     if (value := message.created_at) is not None:
         value = google_protobuf.encode_Timestamp(value)
         out += b'*'
@@ -685,7 +685,7 @@ def encode_SandboxStatusResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_SandboxStatusResponse(data, at, limit, message=None):
@@ -851,7 +851,7 @@ def encode_ShutdownSandboxRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ShutdownSandboxRequest(data, at, limit, message=None):
@@ -898,7 +898,7 @@ def decode_ShutdownSandboxRequest(data, at, limit, message=None):
 
 
 def encode_ShutdownSandboxResponse(message):
-    return bytes(message._unknown_fields)
+    return message._unknown_fields
 
 
 def decode_ShutdownSandboxResponse(data, at, limit, message=None):
@@ -936,7 +936,7 @@ def encode_StartSandboxRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_StartSandboxRequest(data, at, limit, message=None):
@@ -995,7 +995,7 @@ def encode_StartSandboxResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_StartSandboxResponse(data, at, limit, message=None):
@@ -1068,7 +1068,7 @@ def encode_StopSandboxRequest(message):
     if value := message.timeout_secs:
         out += b'\x10' + uint32(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_StopSandboxRequest(data, at, limit, message=None):
@@ -1129,7 +1129,7 @@ def decode_StopSandboxRequest(data, at, limit, message=None):
 
 
 def encode_StopSandboxResponse(message):
-    return bytes(message._unknown_fields)
+    return message._unknown_fields
 
 
 def decode_StopSandboxResponse(data, at, limit, message=None):
@@ -1177,11 +1177,11 @@ def encode_UpdateSandboxRequest(message):
     for key, value in message.annotations.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'\x1a' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'\x1a' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_UpdateSandboxRequest(data, at, limit, message=None):
@@ -1266,7 +1266,7 @@ def decode_UpdateSandboxRequest(data, at, limit, message=None):
 
 
 def encode_UpdateSandboxResponse(message):
-    return bytes(message._unknown_fields)
+    return message._unknown_fields
 
 
 def decode_UpdateSandboxResponse(data, at, limit, message=None):
@@ -1304,7 +1304,7 @@ def encode_WaitSandboxRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_WaitSandboxRequest(data, at, limit, message=None):
@@ -1363,7 +1363,7 @@ def encode_WaitSandboxResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_WaitSandboxResponse(data, at, limit, message=None):
@@ -1423,43 +1423,43 @@ def decode_WaitSandboxResponse(data, at, limit, message=None):
     return message
 
 
-CreateSandboxRequest.__bytes__ = encode_CreateSandboxRequest
+CreateSandboxRequest._encode = encode_CreateSandboxRequest
 CreateSandboxRequest._decode = staticmethod(decode_CreateSandboxRequest)
-CreateSandboxResponse.__bytes__ = encode_CreateSandboxResponse
+CreateSandboxResponse._encode = encode_CreateSandboxResponse
 CreateSandboxResponse._decode = staticmethod(decode_CreateSandboxResponse)
-PingRequest.__bytes__ = encode_PingRequest
+PingRequest._encode = encode_PingRequest
 PingRequest._decode = staticmethod(decode_PingRequest)
-PingResponse.__bytes__ = encode_PingResponse
+PingResponse._encode = encode_PingResponse
 PingResponse._decode = staticmethod(decode_PingResponse)
-PlatformRequest.__bytes__ = encode_PlatformRequest
+PlatformRequest._encode = encode_PlatformRequest
 PlatformRequest._decode = staticmethod(decode_PlatformRequest)
-PlatformResponse.__bytes__ = encode_PlatformResponse
+PlatformResponse._encode = encode_PlatformResponse
 PlatformResponse._decode = staticmethod(decode_PlatformResponse)
-SandboxMetricsRequest.__bytes__ = encode_SandboxMetricsRequest
+SandboxMetricsRequest._encode = encode_SandboxMetricsRequest
 SandboxMetricsRequest._decode = staticmethod(decode_SandboxMetricsRequest)
-SandboxMetricsResponse.__bytes__ = encode_SandboxMetricsResponse
+SandboxMetricsResponse._encode = encode_SandboxMetricsResponse
 SandboxMetricsResponse._decode = staticmethod(decode_SandboxMetricsResponse)
-SandboxStatusRequest.__bytes__ = encode_SandboxStatusRequest
+SandboxStatusRequest._encode = encode_SandboxStatusRequest
 SandboxStatusRequest._decode = staticmethod(decode_SandboxStatusRequest)
-SandboxStatusResponse.__bytes__ = encode_SandboxStatusResponse
+SandboxStatusResponse._encode = encode_SandboxStatusResponse
 SandboxStatusResponse._decode = staticmethod(decode_SandboxStatusResponse)
-ShutdownSandboxRequest.__bytes__ = encode_ShutdownSandboxRequest
+ShutdownSandboxRequest._encode = encode_ShutdownSandboxRequest
 ShutdownSandboxRequest._decode = staticmethod(decode_ShutdownSandboxRequest)
-ShutdownSandboxResponse.__bytes__ = encode_ShutdownSandboxResponse
+ShutdownSandboxResponse._encode = encode_ShutdownSandboxResponse
 ShutdownSandboxResponse._decode = staticmethod(decode_ShutdownSandboxResponse)
-StartSandboxRequest.__bytes__ = encode_StartSandboxRequest
+StartSandboxRequest._encode = encode_StartSandboxRequest
 StartSandboxRequest._decode = staticmethod(decode_StartSandboxRequest)
-StartSandboxResponse.__bytes__ = encode_StartSandboxResponse
+StartSandboxResponse._encode = encode_StartSandboxResponse
 StartSandboxResponse._decode = staticmethod(decode_StartSandboxResponse)
-StopSandboxRequest.__bytes__ = encode_StopSandboxRequest
+StopSandboxRequest._encode = encode_StopSandboxRequest
 StopSandboxRequest._decode = staticmethod(decode_StopSandboxRequest)
-StopSandboxResponse.__bytes__ = encode_StopSandboxResponse
+StopSandboxResponse._encode = encode_StopSandboxResponse
 StopSandboxResponse._decode = staticmethod(decode_StopSandboxResponse)
-UpdateSandboxRequest.__bytes__ = encode_UpdateSandboxRequest
+UpdateSandboxRequest._encode = encode_UpdateSandboxRequest
 UpdateSandboxRequest._decode = staticmethod(decode_UpdateSandboxRequest)
-UpdateSandboxResponse.__bytes__ = encode_UpdateSandboxResponse
+UpdateSandboxResponse._encode = encode_UpdateSandboxResponse
 UpdateSandboxResponse._decode = staticmethod(decode_UpdateSandboxResponse)
-WaitSandboxRequest.__bytes__ = encode_WaitSandboxRequest
+WaitSandboxRequest._encode = encode_WaitSandboxRequest
 WaitSandboxRequest._decode = staticmethod(decode_WaitSandboxRequest)
-WaitSandboxResponse.__bytes__ = encode_WaitSandboxResponse
+WaitSandboxResponse._encode = encode_WaitSandboxResponse
 WaitSandboxResponse._decode = staticmethod(decode_WaitSandboxResponse)

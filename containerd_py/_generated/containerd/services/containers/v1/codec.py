@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -39,9 +39,9 @@ def encode_Container(message):
     for key, value in message.labels.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'\x12' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'\x12' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     if value := message.image:
         value = value.encode()
         out += b'\x1a'
@@ -101,9 +101,9 @@ def encode_Container(message):
     for key, value in message.extensions.items():
         key = key.encode()
         value = google_protobuf.encode_Any(value)
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'R' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'R' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     if value := message.sandbox:
         value = value.encode()
         out += b'Z'
@@ -113,7 +113,7 @@ def encode_Container(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Container(data, at, limit, message=None):
@@ -368,7 +368,7 @@ def encode_ContainerRuntime(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ContainerRuntime(data, at, limit, message=None):
@@ -444,7 +444,7 @@ def encode_CreateContainerRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_CreateContainerRequest(data, at, limit, message=None):
@@ -501,7 +501,7 @@ def encode_CreateContainerResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_CreateContainerResponse(data, at, limit, message=None):
@@ -558,7 +558,7 @@ def encode_DeleteContainerRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_DeleteContainerRequest(data, at, limit, message=None):
@@ -615,7 +615,7 @@ def encode_GetContainerRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_GetContainerRequest(data, at, limit, message=None):
@@ -672,7 +672,7 @@ def encode_GetContainerResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_GetContainerResponse(data, at, limit, message=None):
@@ -729,7 +729,7 @@ def encode_ListContainerMessage(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ListContainerMessage(data, at, limit, message=None):
@@ -779,9 +779,9 @@ def encode_ListContainersRequest(message):
     out = bytearray()
     for value in message.filters:
         value = value.encode()
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ListContainersRequest(data, at, limit, message=None):
@@ -831,9 +831,9 @@ def encode_ListContainersResponse(message):
     out = bytearray()
     for value in message.containers:
         value = encode_Container(value)
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ListContainersResponse(data, at, limit, message=None):
@@ -898,7 +898,7 @@ def encode_UpdateContainerRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_UpdateContainerRequest(data, at, limit, message=None):
@@ -974,7 +974,7 @@ def encode_UpdateContainerResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_UpdateContainerResponse(data, at, limit, message=None):
@@ -1020,27 +1020,27 @@ def decode_UpdateContainerResponse(data, at, limit, message=None):
     return message
 
 
-Container.__bytes__ = encode_Container
+Container._encode = encode_Container
 Container._decode = staticmethod(decode_Container)
-ContainerRuntime.__bytes__ = encode_ContainerRuntime
+ContainerRuntime._encode = encode_ContainerRuntime
 ContainerRuntime._decode = staticmethod(decode_ContainerRuntime)
-CreateContainerRequest.__bytes__ = encode_CreateContainerRequest
+CreateContainerRequest._encode = encode_CreateContainerRequest
 CreateContainerRequest._decode = staticmethod(decode_CreateContainerRequest)
-CreateContainerResponse.__bytes__ = encode_CreateContainerResponse
+CreateContainerResponse._encode = encode_CreateContainerResponse
 CreateContainerResponse._decode = staticmethod(decode_CreateContainerResponse)
-DeleteContainerRequest.__bytes__ = encode_DeleteContainerRequest
+DeleteContainerRequest._encode = encode_DeleteContainerRequest
 DeleteContainerRequest._decode = staticmethod(decode_DeleteContainerRequest)
-GetContainerRequest.__bytes__ = encode_GetContainerRequest
+GetContainerRequest._encode = encode_GetContainerRequest
 GetContainerRequest._decode = staticmethod(decode_GetContainerRequest)
-GetContainerResponse.__bytes__ = encode_GetContainerResponse
+GetContainerResponse._encode = encode_GetContainerResponse
 GetContainerResponse._decode = staticmethod(decode_GetContainerResponse)
-ListContainerMessage.__bytes__ = encode_ListContainerMessage
+ListContainerMessage._encode = encode_ListContainerMessage
 ListContainerMessage._decode = staticmethod(decode_ListContainerMessage)
-ListContainersRequest.__bytes__ = encode_ListContainersRequest
+ListContainersRequest._encode = encode_ListContainersRequest
 ListContainersRequest._decode = staticmethod(decode_ListContainersRequest)
-ListContainersResponse.__bytes__ = encode_ListContainersResponse
+ListContainersResponse._encode = encode_ListContainersResponse
 ListContainersResponse._decode = staticmethod(decode_ListContainersResponse)
-UpdateContainerRequest.__bytes__ = encode_UpdateContainerRequest
+UpdateContainerRequest._encode = encode_UpdateContainerRequest
 UpdateContainerRequest._decode = staticmethod(decode_UpdateContainerRequest)
-UpdateContainerResponse.__bytes__ = encode_UpdateContainerResponse
+UpdateContainerResponse._encode = encode_UpdateContainerResponse
 UpdateContainerResponse._decode = staticmethod(decode_UpdateContainerResponse)

@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -45,7 +45,7 @@ def encode_AbortRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_AbortRequest(data, at, limit, message=None):
@@ -102,7 +102,7 @@ def encode_DeleteContentRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_DeleteContentRequest(data, at, limit, message=None):
@@ -179,11 +179,11 @@ def encode_Info(message):
     for key, value in message.labels.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'*' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'*' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Info(data, at, limit, message=None):
@@ -312,7 +312,7 @@ def encode_InfoRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_InfoRequest(data, at, limit, message=None):
@@ -369,7 +369,7 @@ def encode_InfoResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_InfoResponse(data, at, limit, message=None):
@@ -419,9 +419,9 @@ def encode_ListContentRequest(message):
     out = bytearray()
     for value in message.filters:
         value = value.encode()
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ListContentRequest(data, at, limit, message=None):
@@ -471,9 +471,9 @@ def encode_ListContentResponse(message):
     out = bytearray()
     for value in message.info:
         value = encode_Info(value)
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ListContentResponse(data, at, limit, message=None):
@@ -523,9 +523,9 @@ def encode_ListStatusesRequest(message):
     out = bytearray()
     for value in message.filters:
         value = value.encode()
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ListStatusesRequest(data, at, limit, message=None):
@@ -575,9 +575,9 @@ def encode_ListStatusesResponse(message):
     out = bytearray()
     for value in message.statuses:
         value = encode_Status(value)
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ListStatusesResponse(data, at, limit, message=None):
@@ -638,7 +638,7 @@ def encode_ReadContentRequest(message):
     if value := message.size:
         out += b'\x18' + int64(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ReadContentRequest(data, at, limit, message=None):
@@ -727,7 +727,7 @@ def encode_ReadContentResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ReadContentResponse(data, at, limit, message=None):
@@ -827,7 +827,7 @@ def encode_Status(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Status(data, at, limit, message=None):
@@ -971,7 +971,7 @@ def encode_StatusRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_StatusRequest(data, at, limit, message=None):
@@ -1028,7 +1028,7 @@ def encode_StatusResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_StatusResponse(data, at, limit, message=None):
@@ -1093,7 +1093,7 @@ def encode_UpdateRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_UpdateRequest(data, at, limit, message=None):
@@ -1169,7 +1169,7 @@ def encode_UpdateResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_UpdateResponse(data, at, limit, message=None):
@@ -1250,11 +1250,11 @@ def encode_WriteContentRequest(message):
     for key, value in message.labels.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b':' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b':' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_WriteContentRequest(data, at, limit, message=None):
@@ -1437,7 +1437,7 @@ def encode_WriteContentResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_WriteContentResponse(data, at, limit, message=None):
@@ -1568,39 +1568,39 @@ def decode_WriteContentResponse(data, at, limit, message=None):
     return message
 
 
-AbortRequest.__bytes__ = encode_AbortRequest
+AbortRequest._encode = encode_AbortRequest
 AbortRequest._decode = staticmethod(decode_AbortRequest)
-DeleteContentRequest.__bytes__ = encode_DeleteContentRequest
+DeleteContentRequest._encode = encode_DeleteContentRequest
 DeleteContentRequest._decode = staticmethod(decode_DeleteContentRequest)
-Info.__bytes__ = encode_Info
+Info._encode = encode_Info
 Info._decode = staticmethod(decode_Info)
-InfoRequest.__bytes__ = encode_InfoRequest
+InfoRequest._encode = encode_InfoRequest
 InfoRequest._decode = staticmethod(decode_InfoRequest)
-InfoResponse.__bytes__ = encode_InfoResponse
+InfoResponse._encode = encode_InfoResponse
 InfoResponse._decode = staticmethod(decode_InfoResponse)
-ListContentRequest.__bytes__ = encode_ListContentRequest
+ListContentRequest._encode = encode_ListContentRequest
 ListContentRequest._decode = staticmethod(decode_ListContentRequest)
-ListContentResponse.__bytes__ = encode_ListContentResponse
+ListContentResponse._encode = encode_ListContentResponse
 ListContentResponse._decode = staticmethod(decode_ListContentResponse)
-ListStatusesRequest.__bytes__ = encode_ListStatusesRequest
+ListStatusesRequest._encode = encode_ListStatusesRequest
 ListStatusesRequest._decode = staticmethod(decode_ListStatusesRequest)
-ListStatusesResponse.__bytes__ = encode_ListStatusesResponse
+ListStatusesResponse._encode = encode_ListStatusesResponse
 ListStatusesResponse._decode = staticmethod(decode_ListStatusesResponse)
-ReadContentRequest.__bytes__ = encode_ReadContentRequest
+ReadContentRequest._encode = encode_ReadContentRequest
 ReadContentRequest._decode = staticmethod(decode_ReadContentRequest)
-ReadContentResponse.__bytes__ = encode_ReadContentResponse
+ReadContentResponse._encode = encode_ReadContentResponse
 ReadContentResponse._decode = staticmethod(decode_ReadContentResponse)
-Status.__bytes__ = encode_Status
+Status._encode = encode_Status
 Status._decode = staticmethod(decode_Status)
-StatusRequest.__bytes__ = encode_StatusRequest
+StatusRequest._encode = encode_StatusRequest
 StatusRequest._decode = staticmethod(decode_StatusRequest)
-StatusResponse.__bytes__ = encode_StatusResponse
+StatusResponse._encode = encode_StatusResponse
 StatusResponse._decode = staticmethod(decode_StatusResponse)
-UpdateRequest.__bytes__ = encode_UpdateRequest
+UpdateRequest._encode = encode_UpdateRequest
 UpdateRequest._decode = staticmethod(decode_UpdateRequest)
-UpdateResponse.__bytes__ = encode_UpdateResponse
+UpdateResponse._encode = encode_UpdateResponse
 UpdateResponse._decode = staticmethod(decode_UpdateResponse)
-WriteContentRequest.__bytes__ = encode_WriteContentRequest
+WriteContentRequest._encode = encode_WriteContentRequest
 WriteContentRequest._decode = staticmethod(decode_WriteContentRequest)
-WriteContentResponse.__bytes__ = encode_WriteContentResponse
+WriteContentResponse._encode = encode_WriteContentResponse
 WriteContentResponse._decode = staticmethod(decode_WriteContentResponse)

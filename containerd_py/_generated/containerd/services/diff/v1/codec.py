@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -31,17 +31,17 @@ def encode_ApplyRequest(message):
         out += value
     for value in message.mounts:
         value = containerd_types.encode_Mount(value)
-        out += b'\x12' + unsigned_varint(len(value)) + value
+        out += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     for key, value in message.payloads.items():
         key = key.encode()
         value = google_protobuf.encode_Any(value)
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'\x1a' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'\x1a' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     if value := message.sync_fs:
         out += b' \x01'
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ApplyRequest(data, at, limit, message=None):
@@ -150,7 +150,7 @@ def encode_ApplyResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ApplyResponse(data, at, limit, message=None):
@@ -200,10 +200,10 @@ def encode_DiffRequest(message):
     out = bytearray()
     for value in message.left:
         value = containerd_types.encode_Mount(value)
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     for value in message.right:
         value = containerd_types.encode_Mount(value)
-        out += b'\x12' + unsigned_varint(len(value)) + value
+        out += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     if value := message.media_type:
         value = value.encode()
         out += b'\x1a'
@@ -223,9 +223,9 @@ def encode_DiffRequest(message):
     for key, value in message.labels.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'*' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'*' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     if (value := message.source_date_epoch) is not None:
         value = google_protobuf.encode_Timestamp(value)
         out += b'2'
@@ -235,7 +235,7 @@ def encode_DiffRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_DiffRequest(data, at, limit, message=None):
@@ -387,7 +387,7 @@ def encode_DiffResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_DiffResponse(data, at, limit, message=None):
@@ -433,11 +433,11 @@ def decode_DiffResponse(data, at, limit, message=None):
     return message
 
 
-ApplyRequest.__bytes__ = encode_ApplyRequest
+ApplyRequest._encode = encode_ApplyRequest
 ApplyRequest._decode = staticmethod(decode_ApplyRequest)
-ApplyResponse.__bytes__ = encode_ApplyResponse
+ApplyResponse._encode = encode_ApplyResponse
 ApplyResponse._decode = staticmethod(decode_ApplyResponse)
-DiffRequest.__bytes__ = encode_DiffRequest
+DiffRequest._encode = encode_DiffRequest
 DiffRequest._decode = staticmethod(decode_DiffRequest)
-DiffResponse.__bytes__ = encode_DiffResponse
+DiffResponse._encode = encode_DiffResponse
 DiffResponse._decode = staticmethod(decode_DiffResponse)

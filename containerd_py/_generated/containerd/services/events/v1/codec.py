@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -29,7 +29,7 @@ def encode_ForwardRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ForwardRequest(data, at, limit, message=None):
@@ -94,7 +94,7 @@ def encode_PublishRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_PublishRequest(data, at, limit, message=None):
@@ -163,9 +163,9 @@ def encode_SubscribeRequest(message):
     out = bytearray()
     for value in message.filters:
         value = value.encode()
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_SubscribeRequest(data, at, limit, message=None):
@@ -211,9 +211,9 @@ def decode_SubscribeRequest(data, at, limit, message=None):
     return message
 
 
-ForwardRequest.__bytes__ = encode_ForwardRequest
+ForwardRequest._encode = encode_ForwardRequest
 ForwardRequest._decode = staticmethod(decode_ForwardRequest)
-PublishRequest.__bytes__ = encode_PublishRequest
+PublishRequest._encode = encode_PublishRequest
 PublishRequest._decode = staticmethod(decode_PublishRequest)
-SubscribeRequest.__bytes__ = encode_SubscribeRequest
+SubscribeRequest._encode = encode_SubscribeRequest
 SubscribeRequest._decode = staticmethod(decode_SubscribeRequest)

@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -47,7 +47,7 @@ def encode_CreateImageRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_CreateImageRequest(data, at, limit, message=None):
@@ -123,7 +123,7 @@ def encode_CreateImageResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_CreateImageResponse(data, at, limit, message=None):
@@ -190,7 +190,7 @@ def encode_DeleteImageRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_DeleteImageRequest(data, at, limit, message=None):
@@ -280,7 +280,7 @@ def encode_GetImageRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_GetImageRequest(data, at, limit, message=None):
@@ -337,7 +337,7 @@ def encode_GetImageResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_GetImageResponse(data, at, limit, message=None):
@@ -396,9 +396,9 @@ def encode_Image(message):
     for key, value in message.labels.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'\x12' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'\x12' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     if (value := message.target) is not None:
         value = containerd_types.encode_Descriptor(value)
         out += b'\x1a'
@@ -424,7 +424,7 @@ def encode_Image(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Image(data, at, limit, message=None):
@@ -559,11 +559,11 @@ def encode_ImageCreate(message):
     for key, value in message.labels.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'\x12' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'\x12' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ImageCreate(data, at, limit, message=None):
@@ -639,7 +639,7 @@ def encode_ImageDelete(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ImageDelete(data, at, limit, message=None):
@@ -698,11 +698,11 @@ def encode_ImageUpdate(message):
     for key, value in message.labels.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'\x12' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'\x12' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ImageUpdate(data, at, limit, message=None):
@@ -771,9 +771,9 @@ def encode_ListImagesRequest(message):
     out = bytearray()
     for value in message.filters:
         value = value.encode()
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ListImagesRequest(data, at, limit, message=None):
@@ -823,9 +823,9 @@ def encode_ListImagesResponse(message):
     out = bytearray()
     for value in message.images:
         value = encode_Image(value)
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ListImagesResponse(data, at, limit, message=None):
@@ -898,7 +898,7 @@ def encode_UpdateImageRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_UpdateImageRequest(data, at, limit, message=None):
@@ -993,7 +993,7 @@ def encode_UpdateImageResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_UpdateImageResponse(data, at, limit, message=None):
@@ -1039,29 +1039,29 @@ def decode_UpdateImageResponse(data, at, limit, message=None):
     return message
 
 
-CreateImageRequest.__bytes__ = encode_CreateImageRequest
+CreateImageRequest._encode = encode_CreateImageRequest
 CreateImageRequest._decode = staticmethod(decode_CreateImageRequest)
-CreateImageResponse.__bytes__ = encode_CreateImageResponse
+CreateImageResponse._encode = encode_CreateImageResponse
 CreateImageResponse._decode = staticmethod(decode_CreateImageResponse)
-DeleteImageRequest.__bytes__ = encode_DeleteImageRequest
+DeleteImageRequest._encode = encode_DeleteImageRequest
 DeleteImageRequest._decode = staticmethod(decode_DeleteImageRequest)
-GetImageRequest.__bytes__ = encode_GetImageRequest
+GetImageRequest._encode = encode_GetImageRequest
 GetImageRequest._decode = staticmethod(decode_GetImageRequest)
-GetImageResponse.__bytes__ = encode_GetImageResponse
+GetImageResponse._encode = encode_GetImageResponse
 GetImageResponse._decode = staticmethod(decode_GetImageResponse)
-Image.__bytes__ = encode_Image
+Image._encode = encode_Image
 Image._decode = staticmethod(decode_Image)
-ImageCreate.__bytes__ = encode_ImageCreate
+ImageCreate._encode = encode_ImageCreate
 ImageCreate._decode = staticmethod(decode_ImageCreate)
-ImageDelete.__bytes__ = encode_ImageDelete
+ImageDelete._encode = encode_ImageDelete
 ImageDelete._decode = staticmethod(decode_ImageDelete)
-ImageUpdate.__bytes__ = encode_ImageUpdate
+ImageUpdate._encode = encode_ImageUpdate
 ImageUpdate._decode = staticmethod(decode_ImageUpdate)
-ListImagesRequest.__bytes__ = encode_ListImagesRequest
+ListImagesRequest._encode = encode_ListImagesRequest
 ListImagesRequest._decode = staticmethod(decode_ListImagesRequest)
-ListImagesResponse.__bytes__ = encode_ListImagesResponse
+ListImagesResponse._encode = encode_ListImagesResponse
 ListImagesResponse._decode = staticmethod(decode_ListImagesResponse)
-UpdateImageRequest.__bytes__ = encode_UpdateImageRequest
+UpdateImageRequest._encode = encode_UpdateImageRequest
 UpdateImageRequest._decode = staticmethod(decode_UpdateImageRequest)
-UpdateImageResponse.__bytes__ = encode_UpdateImageResponse
+UpdateImageResponse._encode = encode_UpdateImageResponse
 UpdateImageResponse._decode = staticmethod(decode_UpdateImageResponse)

@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -50,7 +50,7 @@ def encode_DeprecationWarning(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_DeprecationWarning(data, at, limit, message=None):
@@ -154,19 +154,19 @@ def encode_Plugin(message):
         out += value
     for value in message.requires:
         value = value.encode()
-        out += b'\x1a' + unsigned_varint(len(value)) + value
+        out += b'\x1a' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     for value in message.platforms:
         value = containerd_types.encode_Platform(value)
-        out += b'"' + unsigned_varint(len(value)) + value
+        out += b'"' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     for key, value in message.exports.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'*' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'*' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     for value in message.capabilities:
         value = value.encode()
-        out += b'2' + unsigned_varint(len(value)) + value
+        out += b'2' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     if (value := message.init_err) is not None:
         value = google_rpc.encode_Status(value)
         out += b':'
@@ -176,7 +176,7 @@ def encode_Plugin(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Plugin(data, at, limit, message=None):
@@ -363,7 +363,7 @@ def encode_PluginInfoRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_PluginInfoRequest(data, at, limit, message=None):
@@ -466,7 +466,7 @@ def encode_PluginInfoResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_PluginInfoResponse(data, at, limit, message=None):
@@ -535,9 +535,9 @@ def encode_PluginsRequest(message):
     out = bytearray()
     for value in message.filters:
         value = value.encode()
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_PluginsRequest(data, at, limit, message=None):
@@ -587,9 +587,9 @@ def encode_PluginsResponse(message):
     out = bytearray()
     for value in message.plugins:
         value = encode_Plugin(value)
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_PluginsResponse(data, at, limit, message=None):
@@ -651,9 +651,9 @@ def encode_ServerResponse(message):
         out += b'\x18' + uint64(value)
     for value in message.deprecations:
         value = encode_DeprecationWarning(value)
-        out += b'"' + unsigned_varint(len(value)) + value
+        out += b'"' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ServerResponse(data, at, limit, message=None):
@@ -744,17 +744,17 @@ def decode_ServerResponse(data, at, limit, message=None):
     return message
 
 
-DeprecationWarning.__bytes__ = encode_DeprecationWarning
+DeprecationWarning._encode = encode_DeprecationWarning
 DeprecationWarning._decode = staticmethod(decode_DeprecationWarning)
-Plugin.__bytes__ = encode_Plugin
+Plugin._encode = encode_Plugin
 Plugin._decode = staticmethod(decode_Plugin)
-PluginInfoRequest.__bytes__ = encode_PluginInfoRequest
+PluginInfoRequest._encode = encode_PluginInfoRequest
 PluginInfoRequest._decode = staticmethod(decode_PluginInfoRequest)
-PluginInfoResponse.__bytes__ = encode_PluginInfoResponse
+PluginInfoResponse._encode = encode_PluginInfoResponse
 PluginInfoResponse._decode = staticmethod(decode_PluginInfoResponse)
-PluginsRequest.__bytes__ = encode_PluginsRequest
+PluginsRequest._encode = encode_PluginsRequest
 PluginsRequest._decode = staticmethod(decode_PluginsRequest)
-PluginsResponse.__bytes__ = encode_PluginsResponse
+PluginsResponse._encode = encode_PluginsResponse
 PluginsResponse._decode = staticmethod(decode_PluginsResponse)
-ServerResponse.__bytes__ = encode_ServerResponse
+ServerResponse._encode = encode_ServerResponse
 ServerResponse._decode = staticmethod(decode_ServerResponse)

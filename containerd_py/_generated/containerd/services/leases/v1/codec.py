@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -44,7 +44,7 @@ def encode_AddResourceRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_AddResourceRequest(data, at, limit, message=None):
@@ -122,11 +122,11 @@ def encode_CreateRequest(message):
     for key, value in message.labels.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'\x1a' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'\x1a' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_CreateRequest(data, at, limit, message=None):
@@ -202,7 +202,7 @@ def encode_CreateResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_CreateResponse(data, at, limit, message=None):
@@ -261,7 +261,7 @@ def encode_DeleteRequest(message):
     if value := message.sync:
         out += b'\x10\x01'
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_DeleteRequest(data, at, limit, message=None):
@@ -340,7 +340,7 @@ def encode_DeleteResourceRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_DeleteResourceRequest(data, at, limit, message=None):
@@ -426,11 +426,11 @@ def encode_Lease(message):
     for key, value in message.labels.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'\x1a' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'\x1a' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Lease(data, at, limit, message=None):
@@ -518,9 +518,9 @@ def encode_ListRequest(message):
     out = bytearray()
     for value in message.filters:
         value = value.encode()
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ListRequest(data, at, limit, message=None):
@@ -577,7 +577,7 @@ def encode_ListResourcesRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ListResourcesRequest(data, at, limit, message=None):
@@ -627,9 +627,9 @@ def encode_ListResourcesResponse(message):
     out = bytearray()
     for value in message.resources:
         value = encode_Resource(value)
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ListResourcesResponse(data, at, limit, message=None):
@@ -679,9 +679,9 @@ def encode_ListResponse(message):
     out = bytearray()
     for value in message.leases:
         value = encode_Lease(value)
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ListResponse(data, at, limit, message=None):
@@ -746,7 +746,7 @@ def encode_Resource(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Resource(data, at, limit, message=None):
@@ -811,25 +811,25 @@ def decode_Resource(data, at, limit, message=None):
     return message
 
 
-AddResourceRequest.__bytes__ = encode_AddResourceRequest
+AddResourceRequest._encode = encode_AddResourceRequest
 AddResourceRequest._decode = staticmethod(decode_AddResourceRequest)
-CreateRequest.__bytes__ = encode_CreateRequest
+CreateRequest._encode = encode_CreateRequest
 CreateRequest._decode = staticmethod(decode_CreateRequest)
-CreateResponse.__bytes__ = encode_CreateResponse
+CreateResponse._encode = encode_CreateResponse
 CreateResponse._decode = staticmethod(decode_CreateResponse)
-DeleteRequest.__bytes__ = encode_DeleteRequest
+DeleteRequest._encode = encode_DeleteRequest
 DeleteRequest._decode = staticmethod(decode_DeleteRequest)
-DeleteResourceRequest.__bytes__ = encode_DeleteResourceRequest
+DeleteResourceRequest._encode = encode_DeleteResourceRequest
 DeleteResourceRequest._decode = staticmethod(decode_DeleteResourceRequest)
-Lease.__bytes__ = encode_Lease
+Lease._encode = encode_Lease
 Lease._decode = staticmethod(decode_Lease)
-ListRequest.__bytes__ = encode_ListRequest
+ListRequest._encode = encode_ListRequest
 ListRequest._decode = staticmethod(decode_ListRequest)
-ListResourcesRequest.__bytes__ = encode_ListResourcesRequest
+ListResourcesRequest._encode = encode_ListResourcesRequest
 ListResourcesRequest._decode = staticmethod(decode_ListResourcesRequest)
-ListResourcesResponse.__bytes__ = encode_ListResourcesResponse
+ListResourcesResponse._encode = encode_ListResourcesResponse
 ListResourcesResponse._decode = staticmethod(decode_ListResourcesResponse)
-ListResponse.__bytes__ = encode_ListResponse
+ListResponse._encode = encode_ListResponse
 ListResponse._decode = staticmethod(decode_ListResponse)
-Resource.__bytes__ = encode_Resource
+Resource._encode = encode_Resource
 Resource._decode = staticmethod(decode_Resource)

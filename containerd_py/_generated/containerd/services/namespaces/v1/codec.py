@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -35,7 +35,7 @@ def encode_CreateNamespaceRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_CreateNamespaceRequest(data, at, limit, message=None):
@@ -92,7 +92,7 @@ def encode_CreateNamespaceResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_CreateNamespaceResponse(data, at, limit, message=None):
@@ -149,7 +149,7 @@ def encode_DeleteNamespaceRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_DeleteNamespaceRequest(data, at, limit, message=None):
@@ -206,7 +206,7 @@ def encode_GetNamespaceRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_GetNamespaceRequest(data, at, limit, message=None):
@@ -263,7 +263,7 @@ def encode_GetNamespaceResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_GetNamespaceResponse(data, at, limit, message=None):
@@ -320,7 +320,7 @@ def encode_ListNamespacesRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ListNamespacesRequest(data, at, limit, message=None):
@@ -370,9 +370,9 @@ def encode_ListNamespacesResponse(message):
     out = bytearray()
     for value in message.namespaces:
         value = encode_Namespace(value)
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ListNamespacesResponse(data, at, limit, message=None):
@@ -431,11 +431,11 @@ def encode_Namespace(message):
     for key, value in message.labels.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'\x12' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'\x12' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Namespace(data, at, limit, message=None):
@@ -519,7 +519,7 @@ def encode_UpdateNamespaceRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_UpdateNamespaceRequest(data, at, limit, message=None):
@@ -595,7 +595,7 @@ def encode_UpdateNamespaceResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_UpdateNamespaceResponse(data, at, limit, message=None):
@@ -641,23 +641,23 @@ def decode_UpdateNamespaceResponse(data, at, limit, message=None):
     return message
 
 
-CreateNamespaceRequest.__bytes__ = encode_CreateNamespaceRequest
+CreateNamespaceRequest._encode = encode_CreateNamespaceRequest
 CreateNamespaceRequest._decode = staticmethod(decode_CreateNamespaceRequest)
-CreateNamespaceResponse.__bytes__ = encode_CreateNamespaceResponse
+CreateNamespaceResponse._encode = encode_CreateNamespaceResponse
 CreateNamespaceResponse._decode = staticmethod(decode_CreateNamespaceResponse)
-DeleteNamespaceRequest.__bytes__ = encode_DeleteNamespaceRequest
+DeleteNamespaceRequest._encode = encode_DeleteNamespaceRequest
 DeleteNamespaceRequest._decode = staticmethod(decode_DeleteNamespaceRequest)
-GetNamespaceRequest.__bytes__ = encode_GetNamespaceRequest
+GetNamespaceRequest._encode = encode_GetNamespaceRequest
 GetNamespaceRequest._decode = staticmethod(decode_GetNamespaceRequest)
-GetNamespaceResponse.__bytes__ = encode_GetNamespaceResponse
+GetNamespaceResponse._encode = encode_GetNamespaceResponse
 GetNamespaceResponse._decode = staticmethod(decode_GetNamespaceResponse)
-ListNamespacesRequest.__bytes__ = encode_ListNamespacesRequest
+ListNamespacesRequest._encode = encode_ListNamespacesRequest
 ListNamespacesRequest._decode = staticmethod(decode_ListNamespacesRequest)
-ListNamespacesResponse.__bytes__ = encode_ListNamespacesResponse
+ListNamespacesResponse._encode = encode_ListNamespacesResponse
 ListNamespacesResponse._decode = staticmethod(decode_ListNamespacesResponse)
-Namespace.__bytes__ = encode_Namespace
+Namespace._encode = encode_Namespace
 Namespace._decode = staticmethod(decode_Namespace)
-UpdateNamespaceRequest.__bytes__ = encode_UpdateNamespaceRequest
+UpdateNamespaceRequest._encode = encode_UpdateNamespaceRequest
 UpdateNamespaceRequest._decode = staticmethod(decode_UpdateNamespaceRequest)
-UpdateNamespaceResponse.__bytes__ = encode_UpdateNamespaceResponse
+UpdateNamespaceResponse._encode = encode_UpdateNamespaceResponse
 UpdateNamespaceResponse._decode = staticmethod(decode_UpdateNamespaceResponse)

@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -55,7 +55,7 @@ def encode_ControllerCreateRequest(message):
         out += value
     for value in message.rootfs:
         value = containerd_types.encode_Mount(value)
-        out += b'\x12' + unsigned_varint(len(value)) + value
+        out += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     if (value := message.options) is not None:
         value = google_protobuf.encode_Any(value)
         out += b'\x1a'
@@ -75,9 +75,9 @@ def encode_ControllerCreateRequest(message):
     for key, value in message.annotations.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'*' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'*' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     if (value := message.sandbox) is not None:
         value = containerd_types.encode_Sandbox(value)
         out += b'2'
@@ -95,7 +95,7 @@ def encode_ControllerCreateRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ControllerCreateRequest(data, at, limit, message=None):
@@ -266,7 +266,7 @@ def encode_ControllerCreateResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ControllerCreateResponse(data, at, limit, message=None):
@@ -331,7 +331,7 @@ def encode_ControllerMetricsRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ControllerMetricsRequest(data, at, limit, message=None):
@@ -407,7 +407,7 @@ def encode_ControllerMetricsResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ControllerMetricsResponse(data, at, limit, message=None):
@@ -472,7 +472,7 @@ def encode_ControllerPlatformRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ControllerPlatformRequest(data, at, limit, message=None):
@@ -548,7 +548,7 @@ def encode_ControllerPlatformResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ControllerPlatformResponse(data, at, limit, message=None):
@@ -613,7 +613,7 @@ def encode_ControllerShutdownRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ControllerShutdownRequest(data, at, limit, message=None):
@@ -679,7 +679,7 @@ def decode_ControllerShutdownRequest(data, at, limit, message=None):
 
 
 def encode_ControllerShutdownResponse(message):
-    return bytes(message._unknown_fields)
+    return message._unknown_fields
 
 
 def decode_ControllerShutdownResponse(data, at, limit, message=None):
@@ -725,7 +725,7 @@ def encode_ControllerStartRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ControllerStartRequest(data, at, limit, message=None):
@@ -813,9 +813,9 @@ def encode_ControllerStartResponse(message):
     for key, value in message.labels.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'"' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'"' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     if value := message.address:
         value = value.encode()
         out += b'*'
@@ -827,7 +827,7 @@ def encode_ControllerStartResponse(message):
     if value := message.version:
         out += b'0' + uint32(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ControllerStartResponse(data, at, limit, message=None):
@@ -979,7 +979,7 @@ def encode_ControllerStatusRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ControllerStatusRequest(data, at, limit, message=None):
@@ -1081,9 +1081,9 @@ def encode_ControllerStatusResponse(message):
     for key, value in message.info.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'"' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'"' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     if (value := message.created_at) is not None:
         value = google_protobuf.encode_Timestamp(value)
         out += b'*'
@@ -1119,7 +1119,7 @@ def encode_ControllerStatusResponse(message):
     if value := message.version:
         out += b'H' + uint32(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ControllerStatusResponse(data, at, limit, message=None):
@@ -1328,7 +1328,7 @@ def encode_ControllerStopRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ControllerStopRequest(data, at, limit, message=None):
@@ -1408,7 +1408,7 @@ def decode_ControllerStopRequest(data, at, limit, message=None):
 
 
 def encode_ControllerStopResponse(message):
-    return bytes(message._unknown_fields)
+    return message._unknown_fields
 
 
 def decode_ControllerStopResponse(data, at, limit, message=None):
@@ -1463,9 +1463,9 @@ def encode_ControllerUpdateRequest(message):
         out += value
     for value in message.fields:
         value = value.encode()
-        out += b'"' + unsigned_varint(len(value)) + value
+        out += b'"' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ControllerUpdateRequest(data, at, limit, message=None):
@@ -1569,7 +1569,7 @@ def decode_ControllerUpdateRequest(data, at, limit, message=None):
 
 
 def encode_ControllerUpdateResponse(message):
-    return bytes(message._unknown_fields)
+    return message._unknown_fields
 
 
 def decode_ControllerUpdateResponse(data, at, limit, message=None):
@@ -1615,7 +1615,7 @@ def encode_ControllerWaitRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ControllerWaitRequest(data, at, limit, message=None):
@@ -1693,7 +1693,7 @@ def encode_ControllerWaitResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ControllerWaitResponse(data, at, limit, message=None):
@@ -1764,7 +1764,7 @@ def encode_StoreCreateRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_StoreCreateRequest(data, at, limit, message=None):
@@ -1821,7 +1821,7 @@ def encode_StoreCreateResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_StoreCreateResponse(data, at, limit, message=None):
@@ -1878,7 +1878,7 @@ def encode_StoreDeleteRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_StoreDeleteRequest(data, at, limit, message=None):
@@ -1925,7 +1925,7 @@ def decode_StoreDeleteRequest(data, at, limit, message=None):
 
 
 def encode_StoreDeleteResponse(message):
-    return bytes(message._unknown_fields)
+    return message._unknown_fields
 
 
 def decode_StoreDeleteResponse(data, at, limit, message=None):
@@ -1963,7 +1963,7 @@ def encode_StoreGetRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_StoreGetRequest(data, at, limit, message=None):
@@ -2020,7 +2020,7 @@ def encode_StoreGetResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_StoreGetResponse(data, at, limit, message=None):
@@ -2070,9 +2070,9 @@ def encode_StoreListRequest(message):
     out = bytearray()
     for value in message.filters:
         value = value.encode()
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_StoreListRequest(data, at, limit, message=None):
@@ -2122,9 +2122,9 @@ def encode_StoreListResponse(message):
     out = bytearray()
     for value in message.list:
         value = containerd_types.encode_Sandbox(value)
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_StoreListResponse(data, at, limit, message=None):
@@ -2182,9 +2182,9 @@ def encode_StoreUpdateRequest(message):
         out += value
     for value in message.fields:
         value = value.encode()
-        out += b'\x12' + unsigned_varint(len(value)) + value
+        out += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_StoreUpdateRequest(data, at, limit, message=None):
@@ -2260,7 +2260,7 @@ def encode_StoreUpdateResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_StoreUpdateResponse(data, at, limit, message=None):
@@ -2306,59 +2306,59 @@ def decode_StoreUpdateResponse(data, at, limit, message=None):
     return message
 
 
-ControllerCreateRequest.__bytes__ = encode_ControllerCreateRequest
+ControllerCreateRequest._encode = encode_ControllerCreateRequest
 ControllerCreateRequest._decode = staticmethod(decode_ControllerCreateRequest)
-ControllerCreateResponse.__bytes__ = encode_ControllerCreateResponse
+ControllerCreateResponse._encode = encode_ControllerCreateResponse
 ControllerCreateResponse._decode = staticmethod(decode_ControllerCreateResponse)
-ControllerMetricsRequest.__bytes__ = encode_ControllerMetricsRequest
+ControllerMetricsRequest._encode = encode_ControllerMetricsRequest
 ControllerMetricsRequest._decode = staticmethod(decode_ControllerMetricsRequest)
-ControllerMetricsResponse.__bytes__ = encode_ControllerMetricsResponse
+ControllerMetricsResponse._encode = encode_ControllerMetricsResponse
 ControllerMetricsResponse._decode = staticmethod(decode_ControllerMetricsResponse)
-ControllerPlatformRequest.__bytes__ = encode_ControllerPlatformRequest
+ControllerPlatformRequest._encode = encode_ControllerPlatformRequest
 ControllerPlatformRequest._decode = staticmethod(decode_ControllerPlatformRequest)
-ControllerPlatformResponse.__bytes__ = encode_ControllerPlatformResponse
+ControllerPlatformResponse._encode = encode_ControllerPlatformResponse
 ControllerPlatformResponse._decode = staticmethod(decode_ControllerPlatformResponse)
-ControllerShutdownRequest.__bytes__ = encode_ControllerShutdownRequest
+ControllerShutdownRequest._encode = encode_ControllerShutdownRequest
 ControllerShutdownRequest._decode = staticmethod(decode_ControllerShutdownRequest)
-ControllerShutdownResponse.__bytes__ = encode_ControllerShutdownResponse
+ControllerShutdownResponse._encode = encode_ControllerShutdownResponse
 ControllerShutdownResponse._decode = staticmethod(decode_ControllerShutdownResponse)
-ControllerStartRequest.__bytes__ = encode_ControllerStartRequest
+ControllerStartRequest._encode = encode_ControllerStartRequest
 ControllerStartRequest._decode = staticmethod(decode_ControllerStartRequest)
-ControllerStartResponse.__bytes__ = encode_ControllerStartResponse
+ControllerStartResponse._encode = encode_ControllerStartResponse
 ControllerStartResponse._decode = staticmethod(decode_ControllerStartResponse)
-ControllerStatusRequest.__bytes__ = encode_ControllerStatusRequest
+ControllerStatusRequest._encode = encode_ControllerStatusRequest
 ControllerStatusRequest._decode = staticmethod(decode_ControllerStatusRequest)
-ControllerStatusResponse.__bytes__ = encode_ControllerStatusResponse
+ControllerStatusResponse._encode = encode_ControllerStatusResponse
 ControllerStatusResponse._decode = staticmethod(decode_ControllerStatusResponse)
-ControllerStopRequest.__bytes__ = encode_ControllerStopRequest
+ControllerStopRequest._encode = encode_ControllerStopRequest
 ControllerStopRequest._decode = staticmethod(decode_ControllerStopRequest)
-ControllerStopResponse.__bytes__ = encode_ControllerStopResponse
+ControllerStopResponse._encode = encode_ControllerStopResponse
 ControllerStopResponse._decode = staticmethod(decode_ControllerStopResponse)
-ControllerUpdateRequest.__bytes__ = encode_ControllerUpdateRequest
+ControllerUpdateRequest._encode = encode_ControllerUpdateRequest
 ControllerUpdateRequest._decode = staticmethod(decode_ControllerUpdateRequest)
-ControllerUpdateResponse.__bytes__ = encode_ControllerUpdateResponse
+ControllerUpdateResponse._encode = encode_ControllerUpdateResponse
 ControllerUpdateResponse._decode = staticmethod(decode_ControllerUpdateResponse)
-ControllerWaitRequest.__bytes__ = encode_ControllerWaitRequest
+ControllerWaitRequest._encode = encode_ControllerWaitRequest
 ControllerWaitRequest._decode = staticmethod(decode_ControllerWaitRequest)
-ControllerWaitResponse.__bytes__ = encode_ControllerWaitResponse
+ControllerWaitResponse._encode = encode_ControllerWaitResponse
 ControllerWaitResponse._decode = staticmethod(decode_ControllerWaitResponse)
-StoreCreateRequest.__bytes__ = encode_StoreCreateRequest
+StoreCreateRequest._encode = encode_StoreCreateRequest
 StoreCreateRequest._decode = staticmethod(decode_StoreCreateRequest)
-StoreCreateResponse.__bytes__ = encode_StoreCreateResponse
+StoreCreateResponse._encode = encode_StoreCreateResponse
 StoreCreateResponse._decode = staticmethod(decode_StoreCreateResponse)
-StoreDeleteRequest.__bytes__ = encode_StoreDeleteRequest
+StoreDeleteRequest._encode = encode_StoreDeleteRequest
 StoreDeleteRequest._decode = staticmethod(decode_StoreDeleteRequest)
-StoreDeleteResponse.__bytes__ = encode_StoreDeleteResponse
+StoreDeleteResponse._encode = encode_StoreDeleteResponse
 StoreDeleteResponse._decode = staticmethod(decode_StoreDeleteResponse)
-StoreGetRequest.__bytes__ = encode_StoreGetRequest
+StoreGetRequest._encode = encode_StoreGetRequest
 StoreGetRequest._decode = staticmethod(decode_StoreGetRequest)
-StoreGetResponse.__bytes__ = encode_StoreGetResponse
+StoreGetResponse._encode = encode_StoreGetResponse
 StoreGetResponse._decode = staticmethod(decode_StoreGetResponse)
-StoreListRequest.__bytes__ = encode_StoreListRequest
+StoreListRequest._encode = encode_StoreListRequest
 StoreListRequest._decode = staticmethod(decode_StoreListRequest)
-StoreListResponse.__bytes__ = encode_StoreListResponse
+StoreListResponse._encode = encode_StoreListResponse
 StoreListResponse._decode = staticmethod(decode_StoreListResponse)
-StoreUpdateRequest.__bytes__ = encode_StoreUpdateRequest
+StoreUpdateRequest._encode = encode_StoreUpdateRequest
 StoreUpdateRequest._decode = staticmethod(decode_StoreUpdateRequest)
-StoreUpdateResponse.__bytes__ = encode_StoreUpdateResponse
+StoreUpdateResponse._encode = encode_StoreUpdateResponse
 StoreUpdateResponse._decode = staticmethod(decode_StoreUpdateResponse)

@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -46,7 +46,7 @@ def encode_CleanupRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_CleanupRequest(data, at, limit, message=None):
@@ -121,11 +121,11 @@ def encode_CommitSnapshotRequest(message):
     for key, value in message.labels.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'"' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'"' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_CommitSnapshotRequest(data, at, limit, message=None):
@@ -267,11 +267,11 @@ def encode_Info(message):
     for key, value in message.labels.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'2' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'2' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Info(data, at, limit, message=None):
@@ -422,9 +422,9 @@ def encode_ListSnapshotsRequest(message):
         out += value
     for value in message.filters:
         value = value.encode()
-        out += b'\x12' + unsigned_varint(len(value)) + value
+        out += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ListSnapshotsRequest(data, at, limit, message=None):
@@ -493,9 +493,9 @@ def encode_ListSnapshotsResponse(message):
     out = bytearray()
     for value in message.info:
         value = encode_Info(value)
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ListSnapshotsResponse(data, at, limit, message=None):
@@ -560,7 +560,7 @@ def encode_MountsRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_MountsRequest(data, at, limit, message=None):
@@ -629,9 +629,9 @@ def encode_MountsResponse(message):
     out = bytearray()
     for value in message.mounts:
         value = containerd_types.encode_Mount(value)
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_MountsResponse(data, at, limit, message=None):
@@ -706,11 +706,11 @@ def encode_PrepareSnapshotRequest(message):
     for key, value in message.labels.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'"' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'"' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_PrepareSnapshotRequest(data, at, limit, message=None):
@@ -817,9 +817,9 @@ def encode_PrepareSnapshotResponse(message):
     out = bytearray()
     for value in message.mounts:
         value = containerd_types.encode_Mount(value)
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_PrepareSnapshotResponse(data, at, limit, message=None):
@@ -884,7 +884,7 @@ def encode_RemoveSnapshotRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_RemoveSnapshotRequest(data, at, limit, message=None):
@@ -968,7 +968,7 @@ def encode_StatSnapshotRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_StatSnapshotRequest(data, at, limit, message=None):
@@ -1044,7 +1044,7 @@ def encode_StatSnapshotResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_StatSnapshotResponse(data, at, limit, message=None):
@@ -1117,7 +1117,7 @@ def encode_UpdateSnapshotRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_UpdateSnapshotRequest(data, at, limit, message=None):
@@ -1212,7 +1212,7 @@ def encode_UpdateSnapshotResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_UpdateSnapshotResponse(data, at, limit, message=None):
@@ -1277,7 +1277,7 @@ def encode_UsageRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_UsageRequest(data, at, limit, message=None):
@@ -1349,7 +1349,7 @@ def encode_UsageResponse(message):
     if value := message.inodes:
         out += b'\x10' + int64(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_UsageResponse(data, at, limit, message=None):
@@ -1435,11 +1435,11 @@ def encode_ViewSnapshotRequest(message):
     for key, value in message.labels.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'"' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'"' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ViewSnapshotRequest(data, at, limit, message=None):
@@ -1546,9 +1546,9 @@ def encode_ViewSnapshotResponse(message):
     out = bytearray()
     for value in message.mounts:
         value = containerd_types.encode_Mount(value)
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ViewSnapshotResponse(data, at, limit, message=None):
@@ -1594,39 +1594,39 @@ def decode_ViewSnapshotResponse(data, at, limit, message=None):
     return message
 
 
-CleanupRequest.__bytes__ = encode_CleanupRequest
+CleanupRequest._encode = encode_CleanupRequest
 CleanupRequest._decode = staticmethod(decode_CleanupRequest)
-CommitSnapshotRequest.__bytes__ = encode_CommitSnapshotRequest
+CommitSnapshotRequest._encode = encode_CommitSnapshotRequest
 CommitSnapshotRequest._decode = staticmethod(decode_CommitSnapshotRequest)
-Info.__bytes__ = encode_Info
+Info._encode = encode_Info
 Info._decode = staticmethod(decode_Info)
-ListSnapshotsRequest.__bytes__ = encode_ListSnapshotsRequest
+ListSnapshotsRequest._encode = encode_ListSnapshotsRequest
 ListSnapshotsRequest._decode = staticmethod(decode_ListSnapshotsRequest)
-ListSnapshotsResponse.__bytes__ = encode_ListSnapshotsResponse
+ListSnapshotsResponse._encode = encode_ListSnapshotsResponse
 ListSnapshotsResponse._decode = staticmethod(decode_ListSnapshotsResponse)
-MountsRequest.__bytes__ = encode_MountsRequest
+MountsRequest._encode = encode_MountsRequest
 MountsRequest._decode = staticmethod(decode_MountsRequest)
-MountsResponse.__bytes__ = encode_MountsResponse
+MountsResponse._encode = encode_MountsResponse
 MountsResponse._decode = staticmethod(decode_MountsResponse)
-PrepareSnapshotRequest.__bytes__ = encode_PrepareSnapshotRequest
+PrepareSnapshotRequest._encode = encode_PrepareSnapshotRequest
 PrepareSnapshotRequest._decode = staticmethod(decode_PrepareSnapshotRequest)
-PrepareSnapshotResponse.__bytes__ = encode_PrepareSnapshotResponse
+PrepareSnapshotResponse._encode = encode_PrepareSnapshotResponse
 PrepareSnapshotResponse._decode = staticmethod(decode_PrepareSnapshotResponse)
-RemoveSnapshotRequest.__bytes__ = encode_RemoveSnapshotRequest
+RemoveSnapshotRequest._encode = encode_RemoveSnapshotRequest
 RemoveSnapshotRequest._decode = staticmethod(decode_RemoveSnapshotRequest)
-StatSnapshotRequest.__bytes__ = encode_StatSnapshotRequest
+StatSnapshotRequest._encode = encode_StatSnapshotRequest
 StatSnapshotRequest._decode = staticmethod(decode_StatSnapshotRequest)
-StatSnapshotResponse.__bytes__ = encode_StatSnapshotResponse
+StatSnapshotResponse._encode = encode_StatSnapshotResponse
 StatSnapshotResponse._decode = staticmethod(decode_StatSnapshotResponse)
-UpdateSnapshotRequest.__bytes__ = encode_UpdateSnapshotRequest
+UpdateSnapshotRequest._encode = encode_UpdateSnapshotRequest
 UpdateSnapshotRequest._decode = staticmethod(decode_UpdateSnapshotRequest)
-UpdateSnapshotResponse.__bytes__ = encode_UpdateSnapshotResponse
+UpdateSnapshotResponse._encode = encode_UpdateSnapshotResponse
 UpdateSnapshotResponse._decode = staticmethod(decode_UpdateSnapshotResponse)
-UsageRequest.__bytes__ = encode_UsageRequest
+UsageRequest._encode = encode_UsageRequest
 UsageRequest._decode = staticmethod(decode_UsageRequest)
-UsageResponse.__bytes__ = encode_UsageResponse
+UsageResponse._encode = encode_UsageResponse
 UsageResponse._decode = staticmethod(decode_UsageResponse)
-ViewSnapshotRequest.__bytes__ = encode_ViewSnapshotRequest
+ViewSnapshotRequest._encode = encode_ViewSnapshotRequest
 ViewSnapshotRequest._decode = staticmethod(decode_ViewSnapshotRequest)
-ViewSnapshotResponse.__bytes__ = encode_ViewSnapshotResponse
+ViewSnapshotResponse._encode = encode_ViewSnapshotResponse
 ViewSnapshotResponse._decode = staticmethod(decode_ViewSnapshotResponse)

@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -25,7 +25,7 @@ def encode_StreamInit(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_StreamInit(data, at, limit, message=None):
@@ -71,5 +71,5 @@ def decode_StreamInit(data, at, limit, message=None):
     return message
 
 
-StreamInit.__bytes__ = encode_StreamInit
+StreamInit._encode = encode_StreamInit
 StreamInit._decode = staticmethod(decode_StreamInit)

@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -70,7 +70,7 @@ def encode_CheckpointTaskRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_CheckpointTaskRequest(data, at, limit, message=None):
@@ -158,9 +158,9 @@ def encode_CheckpointTaskResponse(message):
     out = bytearray()
     for value in message.descriptors:
         value = containerd_types.encode_Descriptor(value)
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_CheckpointTaskResponse(data, at, limit, message=None):
@@ -227,7 +227,7 @@ def encode_CloseIoRequest(message):
     if value := message.stdin:
         out += b'\x18\x01'
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_CloseIoRequest(data, at, limit, message=None):
@@ -318,7 +318,7 @@ def encode_CreateTaskRequest(message):
         out += value
     for value in message.rootfs:
         value = containerd_types.encode_Mount(value)
-        out += b'\x1a' + unsigned_varint(len(value)) + value
+        out += b'\x1a' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     if value := message.stdin:
         value = value.encode()
         out += b'"'
@@ -370,7 +370,7 @@ def encode_CreateTaskRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_CreateTaskRequest(data, at, limit, message=None):
@@ -576,7 +576,7 @@ def encode_CreateTaskResponse(message):
     if value := message.pid:
         out += b'\x10' + uint32(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_CreateTaskResponse(data, at, limit, message=None):
@@ -655,7 +655,7 @@ def encode_DeleteProcessRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_DeleteProcessRequest(data, at, limit, message=None):
@@ -743,7 +743,7 @@ def encode_DeleteResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_DeleteResponse(data, at, limit, message=None):
@@ -847,7 +847,7 @@ def encode_DeleteTaskRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_DeleteTaskRequest(data, at, limit, message=None):
@@ -946,7 +946,7 @@ def encode_ExecProcessRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ExecProcessRequest(data, at, limit, message=None):
@@ -1102,7 +1102,7 @@ def decode_ExecProcessRequest(data, at, limit, message=None):
 
 
 def encode_ExecProcessResponse(message):
-    return bytes(message._unknown_fields)
+    return message._unknown_fields
 
 
 def decode_ExecProcessResponse(data, at, limit, message=None):
@@ -1148,7 +1148,7 @@ def encode_GetRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_GetRequest(data, at, limit, message=None):
@@ -1224,7 +1224,7 @@ def encode_GetResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_GetResponse(data, at, limit, message=None):
@@ -1293,7 +1293,7 @@ def encode_KillRequest(message):
     if value := message.all:
         out += b' \x01'
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_KillRequest(data, at, limit, message=None):
@@ -1397,7 +1397,7 @@ def encode_ListPidsRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ListPidsRequest(data, at, limit, message=None):
@@ -1447,9 +1447,9 @@ def encode_ListPidsResponse(message):
     out = bytearray()
     for value in message.processes:
         value = containerd_v1_types.encode_ProcessInfo(value)
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ListPidsResponse(data, at, limit, message=None):
@@ -1506,7 +1506,7 @@ def encode_ListTasksRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ListTasksRequest(data, at, limit, message=None):
@@ -1556,9 +1556,9 @@ def encode_ListTasksResponse(message):
     out = bytearray()
     for value in message.tasks:
         value = containerd_v1_types.encode_Process(value)
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ListTasksResponse(data, at, limit, message=None):
@@ -1608,9 +1608,9 @@ def encode_MetricsRequest(message):
     out = bytearray()
     for value in message.filters:
         value = value.encode()
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_MetricsRequest(data, at, limit, message=None):
@@ -1660,9 +1660,9 @@ def encode_MetricsResponse(message):
     out = bytearray()
     for value in message.metrics:
         value = containerd_types.encode_Metric(value)
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_MetricsResponse(data, at, limit, message=None):
@@ -1719,7 +1719,7 @@ def encode_PauseTaskRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_PauseTaskRequest(data, at, limit, message=None):
@@ -1788,7 +1788,7 @@ def encode_ResizePtyRequest(message):
     if value := message.height:
         out += b' ' + uint32(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ResizePtyRequest(data, at, limit, message=None):
@@ -1892,7 +1892,7 @@ def encode_ResumeTaskRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ResumeTaskRequest(data, at, limit, message=None):
@@ -1957,7 +1957,7 @@ def encode_StartRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_StartRequest(data, at, limit, message=None):
@@ -2027,7 +2027,7 @@ def encode_StartResponse(message):
     if value := message.pid:
         out += b'\x08' + uint32(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_StartResponse(data, at, limit, message=None):
@@ -2089,11 +2089,11 @@ def encode_UpdateTaskRequest(message):
     for key, value in message.annotations.items():
         key = key.encode()
         value = value.encode()
-        entry = b"\n" + unsigned_varint(len(key)) + key
-        entry += b"\x12" + unsigned_varint(len(value)) + value
-        out += b'\x1a' + unsigned_varint(len(entry)) + entry
+        entry = b'\n' + (SIZES[size] if (size := len(key)) < 128 else unsigned_varint(size)) + key
+        entry += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
+        out += b'\x1a' + (SIZES[size] if (size := len(entry)) < 128 else unsigned_varint(size)) + entry
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_UpdateTaskRequest(data, at, limit, message=None):
@@ -2196,7 +2196,7 @@ def encode_WaitRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_WaitRequest(data, at, limit, message=None):
@@ -2274,7 +2274,7 @@ def encode_WaitResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_WaitResponse(data, at, limit, message=None):
@@ -2334,57 +2334,57 @@ def decode_WaitResponse(data, at, limit, message=None):
     return message
 
 
-CheckpointTaskRequest.__bytes__ = encode_CheckpointTaskRequest
+CheckpointTaskRequest._encode = encode_CheckpointTaskRequest
 CheckpointTaskRequest._decode = staticmethod(decode_CheckpointTaskRequest)
-CheckpointTaskResponse.__bytes__ = encode_CheckpointTaskResponse
+CheckpointTaskResponse._encode = encode_CheckpointTaskResponse
 CheckpointTaskResponse._decode = staticmethod(decode_CheckpointTaskResponse)
-CloseIoRequest.__bytes__ = encode_CloseIoRequest
+CloseIoRequest._encode = encode_CloseIoRequest
 CloseIoRequest._decode = staticmethod(decode_CloseIoRequest)
-CreateTaskRequest.__bytes__ = encode_CreateTaskRequest
+CreateTaskRequest._encode = encode_CreateTaskRequest
 CreateTaskRequest._decode = staticmethod(decode_CreateTaskRequest)
-CreateTaskResponse.__bytes__ = encode_CreateTaskResponse
+CreateTaskResponse._encode = encode_CreateTaskResponse
 CreateTaskResponse._decode = staticmethod(decode_CreateTaskResponse)
-DeleteProcessRequest.__bytes__ = encode_DeleteProcessRequest
+DeleteProcessRequest._encode = encode_DeleteProcessRequest
 DeleteProcessRequest._decode = staticmethod(decode_DeleteProcessRequest)
-DeleteResponse.__bytes__ = encode_DeleteResponse
+DeleteResponse._encode = encode_DeleteResponse
 DeleteResponse._decode = staticmethod(decode_DeleteResponse)
-DeleteTaskRequest.__bytes__ = encode_DeleteTaskRequest
+DeleteTaskRequest._encode = encode_DeleteTaskRequest
 DeleteTaskRequest._decode = staticmethod(decode_DeleteTaskRequest)
-ExecProcessRequest.__bytes__ = encode_ExecProcessRequest
+ExecProcessRequest._encode = encode_ExecProcessRequest
 ExecProcessRequest._decode = staticmethod(decode_ExecProcessRequest)
-ExecProcessResponse.__bytes__ = encode_ExecProcessResponse
+ExecProcessResponse._encode = encode_ExecProcessResponse
 ExecProcessResponse._decode = staticmethod(decode_ExecProcessResponse)
-GetRequest.__bytes__ = encode_GetRequest
+GetRequest._encode = encode_GetRequest
 GetRequest._decode = staticmethod(decode_GetRequest)
-GetResponse.__bytes__ = encode_GetResponse
+GetResponse._encode = encode_GetResponse
 GetResponse._decode = staticmethod(decode_GetResponse)
-KillRequest.__bytes__ = encode_KillRequest
+KillRequest._encode = encode_KillRequest
 KillRequest._decode = staticmethod(decode_KillRequest)
-ListPidsRequest.__bytes__ = encode_ListPidsRequest
+ListPidsRequest._encode = encode_ListPidsRequest
 ListPidsRequest._decode = staticmethod(decode_ListPidsRequest)
-ListPidsResponse.__bytes__ = encode_ListPidsResponse
+ListPidsResponse._encode = encode_ListPidsResponse
 ListPidsResponse._decode = staticmethod(decode_ListPidsResponse)
-ListTasksRequest.__bytes__ = encode_ListTasksRequest
+ListTasksRequest._encode = encode_ListTasksRequest
 ListTasksRequest._decode = staticmethod(decode_ListTasksRequest)
-ListTasksResponse.__bytes__ = encode_ListTasksResponse
+ListTasksResponse._encode = encode_ListTasksResponse
 ListTasksResponse._decode = staticmethod(decode_ListTasksResponse)
-MetricsRequest.__bytes__ = encode_MetricsRequest
+MetricsRequest._encode = encode_MetricsRequest
 MetricsRequest._decode = staticmethod(decode_MetricsRequest)
-MetricsResponse.__bytes__ = encode_MetricsResponse
+MetricsResponse._encode = encode_MetricsResponse
 MetricsResponse._decode = staticmethod(decode_MetricsResponse)
-PauseTaskRequest.__bytes__ = encode_PauseTaskRequest
+PauseTaskRequest._encode = encode_PauseTaskRequest
 PauseTaskRequest._decode = staticmethod(decode_PauseTaskRequest)
-ResizePtyRequest.__bytes__ = encode_ResizePtyRequest
+ResizePtyRequest._encode = encode_ResizePtyRequest
 ResizePtyRequest._decode = staticmethod(decode_ResizePtyRequest)
-ResumeTaskRequest.__bytes__ = encode_ResumeTaskRequest
+ResumeTaskRequest._encode = encode_ResumeTaskRequest
 ResumeTaskRequest._decode = staticmethod(decode_ResumeTaskRequest)
-StartRequest.__bytes__ = encode_StartRequest
+StartRequest._encode = encode_StartRequest
 StartRequest._decode = staticmethod(decode_StartRequest)
-StartResponse.__bytes__ = encode_StartResponse
+StartResponse._encode = encode_StartResponse
 StartResponse._decode = staticmethod(decode_StartResponse)
-UpdateTaskRequest.__bytes__ = encode_UpdateTaskRequest
+UpdateTaskRequest._encode = encode_UpdateTaskRequest
 UpdateTaskRequest._decode = staticmethod(decode_UpdateTaskRequest)
-WaitRequest.__bytes__ = encode_WaitRequest
+WaitRequest._encode = encode_WaitRequest
 WaitRequest._decode = staticmethod(decode_WaitRequest)
-WaitResponse.__bytes__ = encode_WaitResponse
+WaitResponse._encode = encode_WaitResponse
 WaitResponse._decode = staticmethod(decode_WaitResponse)

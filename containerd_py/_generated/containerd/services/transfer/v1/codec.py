@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -27,7 +27,7 @@ def encode_TransferOptions(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_TransferOptions(data, at, limit, message=None):
@@ -100,7 +100,7 @@ def encode_TransferRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_TransferRequest(data, at, limit, message=None):
@@ -184,7 +184,7 @@ def decode_TransferRequest(data, at, limit, message=None):
     return message
 
 
-TransferOptions.__bytes__ = encode_TransferOptions
+TransferOptions._encode = encode_TransferOptions
 TransferOptions._decode = staticmethod(decode_TransferOptions)
-TransferRequest.__bytes__ = encode_TransferRequest
+TransferRequest._encode = encode_TransferRequest
 TransferRequest._decode = staticmethod(decode_TransferRequest)

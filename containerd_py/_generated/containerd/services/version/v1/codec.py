@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -33,7 +33,7 @@ def encode_VersionResponse(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_VersionResponse(data, at, limit, message=None):
@@ -98,5 +98,5 @@ def decode_VersionResponse(data, at, limit, message=None):
     return message
 
 
-VersionResponse.__bytes__ = encode_VersionResponse
+VersionResponse._encode = encode_VersionResponse
 VersionResponse._decode = staticmethod(decode_VersionResponse)

@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -53,7 +53,7 @@ def encode_BlkIoEntry(message):
     if value := message.value:
         out += b'(' + uint64(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_BlkIoEntry(data, at, limit, message=None):
@@ -161,30 +161,30 @@ def encode_BlkIoStat(message):
     out = bytearray()
     for value in message.io_service_bytes_recursive:
         value = encode_BlkIoEntry(value)
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     for value in message.io_serviced_recursive:
         value = encode_BlkIoEntry(value)
-        out += b'\x12' + unsigned_varint(len(value)) + value
+        out += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     for value in message.io_queued_recursive:
         value = encode_BlkIoEntry(value)
-        out += b'\x1a' + unsigned_varint(len(value)) + value
+        out += b'\x1a' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     for value in message.io_service_time_recursive:
         value = encode_BlkIoEntry(value)
-        out += b'"' + unsigned_varint(len(value)) + value
+        out += b'"' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     for value in message.io_wait_time_recursive:
         value = encode_BlkIoEntry(value)
-        out += b'*' + unsigned_varint(len(value)) + value
+        out += b'*' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     for value in message.io_merged_recursive:
         value = encode_BlkIoEntry(value)
-        out += b'2' + unsigned_varint(len(value)) + value
+        out += b'2' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     for value in message.io_time_recursive:
         value = encode_BlkIoEntry(value)
-        out += b':' + unsigned_varint(len(value)) + value
+        out += b':' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     for value in message.sectors_recursive:
         value = encode_BlkIoEntry(value)
-        out += b'B' + unsigned_varint(len(value)) + value
+        out += b'B' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_BlkIoStat(data, at, limit, message=None):
@@ -382,7 +382,7 @@ def encode_CpuStat(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_CpuStat(data, at, limit, message=None):
@@ -459,7 +459,7 @@ def encode_CpuUsage(message):
         value = b"".join([uint64(value) for value in values])
         out += b'"' + unsigned_varint(len(value)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_CpuUsage(data, at, limit, message=None):
@@ -565,7 +565,7 @@ def encode_CgroupStats(message):
     if value := message.nr_io_wait:
         out += b'(' + uint64(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_CgroupStats(data, at, limit, message=None):
@@ -674,7 +674,7 @@ def encode_HugetlbStat(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_HugetlbStat(data, at, limit, message=None):
@@ -770,7 +770,7 @@ def encode_MemoryEntry(message):
     if value := message.failcnt:
         out += b' ' + uint64(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_MemoryEntry(data, at, limit, message=None):
@@ -858,7 +858,7 @@ def encode_MemoryOomControl(message):
     if value := message.oom_kill:
         out += b'\x18' + uint64(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_MemoryOomControl(data, at, limit, message=None):
@@ -1023,7 +1023,7 @@ def encode_MemoryStat(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_MemoryStat(data, at, limit, message=None):
@@ -1618,7 +1618,7 @@ def encode_Metrics(message):
     out = bytearray()
     for value in message.hugetlb:
         value = encode_HugetlbStat(value)
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     if (value := message.pids) is not None:
         value = encode_PidsStat(value)
         out += b'\x12'
@@ -1661,7 +1661,7 @@ def encode_Metrics(message):
         out += value
     for value in message.network:
         value = encode_NetworkStat(value)
-        out += b':' + unsigned_varint(len(value)) + value
+        out += b':' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     if (value := message.cgroup_stats) is not None:
         value = encode_CgroupStats(value)
         out += b'B'
@@ -1679,7 +1679,7 @@ def encode_Metrics(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Metrics(data, at, limit, message=None):
@@ -1904,7 +1904,7 @@ def encode_NetworkStat(message):
     if value := message.tx_dropped:
         out += b'H' + uint64(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_NetworkStat(data, at, limit, message=None):
@@ -2061,7 +2061,7 @@ def encode_PidsStat(message):
     if value := message.limit:
         out += b'\x10' + uint64(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_PidsStat(data, at, limit, message=None):
@@ -2129,7 +2129,7 @@ def encode_RdmaEntry(message):
     if value := message.hca_objects:
         out += b'\x18' + uint32(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_RdmaEntry(data, at, limit, message=None):
@@ -2207,12 +2207,12 @@ def encode_RdmaStat(message):
     out = bytearray()
     for value in message.current:
         value = encode_RdmaEntry(value)
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     for value in message.limit:
         value = encode_RdmaEntry(value)
-        out += b'\x12' + unsigned_varint(len(value)) + value
+        out += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_RdmaStat(data, at, limit, message=None):
@@ -2286,7 +2286,7 @@ def encode_Throttle(message):
     if value := message.throttled_time:
         out += b'\x18' + uint64(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Throttle(data, at, limit, message=None):
@@ -2352,33 +2352,33 @@ def decode_Throttle(data, at, limit, message=None):
     return message
 
 
-BlkIoEntry.__bytes__ = encode_BlkIoEntry
+BlkIoEntry._encode = encode_BlkIoEntry
 BlkIoEntry._decode = staticmethod(decode_BlkIoEntry)
-BlkIoStat.__bytes__ = encode_BlkIoStat
+BlkIoStat._encode = encode_BlkIoStat
 BlkIoStat._decode = staticmethod(decode_BlkIoStat)
-CpuStat.__bytes__ = encode_CpuStat
+CpuStat._encode = encode_CpuStat
 CpuStat._decode = staticmethod(decode_CpuStat)
-CpuUsage.__bytes__ = encode_CpuUsage
+CpuUsage._encode = encode_CpuUsage
 CpuUsage._decode = staticmethod(decode_CpuUsage)
-CgroupStats.__bytes__ = encode_CgroupStats
+CgroupStats._encode = encode_CgroupStats
 CgroupStats._decode = staticmethod(decode_CgroupStats)
-HugetlbStat.__bytes__ = encode_HugetlbStat
+HugetlbStat._encode = encode_HugetlbStat
 HugetlbStat._decode = staticmethod(decode_HugetlbStat)
-MemoryEntry.__bytes__ = encode_MemoryEntry
+MemoryEntry._encode = encode_MemoryEntry
 MemoryEntry._decode = staticmethod(decode_MemoryEntry)
-MemoryOomControl.__bytes__ = encode_MemoryOomControl
+MemoryOomControl._encode = encode_MemoryOomControl
 MemoryOomControl._decode = staticmethod(decode_MemoryOomControl)
-MemoryStat.__bytes__ = encode_MemoryStat
+MemoryStat._encode = encode_MemoryStat
 MemoryStat._decode = staticmethod(decode_MemoryStat)
-Metrics.__bytes__ = encode_Metrics
+Metrics._encode = encode_Metrics
 Metrics._decode = staticmethod(decode_Metrics)
-NetworkStat.__bytes__ = encode_NetworkStat
+NetworkStat._encode = encode_NetworkStat
 NetworkStat._decode = staticmethod(decode_NetworkStat)
-PidsStat.__bytes__ = encode_PidsStat
+PidsStat._encode = encode_PidsStat
 PidsStat._decode = staticmethod(decode_PidsStat)
-RdmaEntry.__bytes__ = encode_RdmaEntry
+RdmaEntry._encode = encode_RdmaEntry
 RdmaEntry._decode = staticmethod(decode_RdmaEntry)
-RdmaStat.__bytes__ = encode_RdmaStat
+RdmaStat._encode = encode_RdmaStat
 RdmaStat._decode = staticmethod(decode_RdmaStat)
-Throttle.__bytes__ = encode_Throttle
+Throttle._encode = encode_Throttle
 Throttle._decode = staticmethod(decode_Throttle)

@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -48,7 +48,7 @@ def encode_CpuStat(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_CpuStat(data, at, limit, message=None):
@@ -187,7 +187,7 @@ def encode_HugeTlbStat(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_HugeTlbStat(data, at, limit, message=None):
@@ -274,7 +274,7 @@ def encode_IoEntry(message):
     if value := message.wios:
         out += b'0' + uint64(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_IoEntry(data, at, limit, message=None):
@@ -383,7 +383,7 @@ def encode_IoStat(message):
     out = bytearray()
     for value in message.usage:
         value = encode_IoEntry(value)
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     if (value := message.psi) is not None:
         value = encode_PsiStats(value)
         out += b'\x12'
@@ -393,7 +393,7 @@ def encode_IoStat(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_IoStat(data, at, limit, message=None):
@@ -471,7 +471,7 @@ def encode_MemoryEvents(message):
     if value := message.oom_kill:
         out += b'(' + uint64(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_MemoryEvents(data, at, limit, message=None):
@@ -648,7 +648,7 @@ def encode_MemoryStat(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_MemoryStat(data, at, limit, message=None):
@@ -1295,7 +1295,7 @@ def encode_Metrics(message):
         out += value
     for value in message.hugetlb:
         value = encode_HugeTlbStat(value)
-        out += b':' + unsigned_varint(len(value)) + value
+        out += b':' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     if (value := message.memory_events) is not None:
         value = encode_MemoryEvents(value)
         out += b'B'
@@ -1305,7 +1305,7 @@ def encode_Metrics(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_Metrics(data, at, limit, message=None):
@@ -1476,7 +1476,7 @@ def encode_PsiData(message):
     if value := message.total:
         out += b' ' + uint64(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_PsiData(data, at, limit, message=None):
@@ -1574,7 +1574,7 @@ def encode_PsiStats(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_PsiStats(data, at, limit, message=None):
@@ -1646,7 +1646,7 @@ def encode_PidsStat(message):
     if value := message.limit:
         out += b'\x10' + uint64(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_PidsStat(data, at, limit, message=None):
@@ -1714,7 +1714,7 @@ def encode_RdmaEntry(message):
     if value := message.hca_objects:
         out += b'\x18' + uint32(value)
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_RdmaEntry(data, at, limit, message=None):
@@ -1792,12 +1792,12 @@ def encode_RdmaStat(message):
     out = bytearray()
     for value in message.current:
         value = encode_RdmaEntry(value)
-        out += b'\n' + unsigned_varint(len(value)) + value
+        out += b'\n' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     for value in message.limit:
         value = encode_RdmaEntry(value)
-        out += b'\x12' + unsigned_varint(len(value)) + value
+        out += b'\x12' + (SIZES[size] if (size := len(value)) < 128 else unsigned_varint(size)) + value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_RdmaStat(data, at, limit, message=None):
@@ -1862,27 +1862,27 @@ def decode_RdmaStat(data, at, limit, message=None):
     return message
 
 
-CpuStat.__bytes__ = encode_CpuStat
+CpuStat._encode = encode_CpuStat
 CpuStat._decode = staticmethod(decode_CpuStat)
-HugeTlbStat.__bytes__ = encode_HugeTlbStat
+HugeTlbStat._encode = encode_HugeTlbStat
 HugeTlbStat._decode = staticmethod(decode_HugeTlbStat)
-IoEntry.__bytes__ = encode_IoEntry
+IoEntry._encode = encode_IoEntry
 IoEntry._decode = staticmethod(decode_IoEntry)
-IoStat.__bytes__ = encode_IoStat
+IoStat._encode = encode_IoStat
 IoStat._decode = staticmethod(decode_IoStat)
-MemoryEvents.__bytes__ = encode_MemoryEvents
+MemoryEvents._encode = encode_MemoryEvents
 MemoryEvents._decode = staticmethod(decode_MemoryEvents)
-MemoryStat.__bytes__ = encode_MemoryStat
+MemoryStat._encode = encode_MemoryStat
 MemoryStat._decode = staticmethod(decode_MemoryStat)
-Metrics.__bytes__ = encode_Metrics
+Metrics._encode = encode_Metrics
 Metrics._decode = staticmethod(decode_Metrics)
-PsiData.__bytes__ = encode_PsiData
+PsiData._encode = encode_PsiData
 PsiData._decode = staticmethod(decode_PsiData)
-PsiStats.__bytes__ = encode_PsiStats
+PsiStats._encode = encode_PsiStats
 PsiStats._decode = staticmethod(decode_PsiStats)
-PidsStat.__bytes__ = encode_PidsStat
+PidsStat._encode = encode_PidsStat
 PidsStat._decode = staticmethod(decode_PidsStat)
-RdmaEntry.__bytes__ = encode_RdmaEntry
+RdmaEntry._encode = encode_RdmaEntry
 RdmaEntry._decode = staticmethod(decode_RdmaEntry)
-RdmaStat.__bytes__ = encode_RdmaStat
+RdmaStat._encode = encode_RdmaStat
 RdmaStat._decode = staticmethod(decode_RdmaStat)

@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -26,7 +26,7 @@ def encode_ForwardRequest(message):
             out += unsigned_varint(len(value))
         out += value
     out += message._unknown_fields
-    return bytes(out)
+    return out
 
 
 def decode_ForwardRequest(data, at, limit, message=None):
@@ -72,5 +72,5 @@ def decode_ForwardRequest(data, at, limit, message=None):
     return message
 
 
-ForwardRequest.__bytes__ = encode_ForwardRequest
+ForwardRequest._encode = encode_ForwardRequest
 ForwardRequest._decode = staticmethod(decode_ForwardRequest)
