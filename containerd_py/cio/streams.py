@@ -47,9 +47,9 @@ class FifoReceiveStream(ByteReceiveStream):
         self._ends_when_empty = False
         self._at_end = False
         self._left = b""  # what a receive that was cancelled had taken
-        self._arrivals = Arrivals(fd)
+        self._is_drained = False  # as far as the last receive knows
+        self._arrivals = Arrivals(fd, gathers=_enlarge(fd))
         self._guard = ResourceGuard("receiving from")
-        _enlarge(fd)
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """Return what is there, at most `max_bytes`; wait where nothing is.
@@ -63,7 +63,9 @@ class FifoReceiveStream(ByteReceiveStream):
             if self._left and self._fd >= 0:
                 taken, self._left = self._left[:max_bytes], self._left[max_bytes:]
                 return taken
-            return await self._taken(lambda fd: os.read(fd, max_bytes), lambda taken: taken)
+            data = await self._taken(lambda fd: os.read(fd, max_bytes), lambda taken: taken)
+            self._is_drained = len(data) < max_bytes
+            return data
 
     async def receive_into(self, buffer: bytearray | memoryview) -> int:
         """Put what is there into a buffer, at most its length, and return the number of bytes; else as `receive`."""
@@ -76,7 +78,9 @@ class FifoReceiveStream(ByteReceiveStream):
                 memoryview(buffer).cast("B")[:taken] = self._left[:taken]
                 self._left = self._left[taken:]
                 return taken
-            return await self._taken(lambda fd: os.readv(fd, [buffer]), lambda taken: bytes(buffer[:taken]))
+            taken = await self._taken(lambda fd: os.readv(fd, [buffer]), lambda taken: bytes(buffer[:taken]))
+            self._is_drained = taken < len(buffer)
+            return taken
 
     async def aclose(self) -> None:
         """Close our end. A process that goes on writing then waits for ever: the shim keeps the FIFO open."""
@@ -111,14 +115,17 @@ class FifoReceiveStream(ByteReceiveStream):
                 raise ClosedResourceError
             if self._at_end:
                 raise EndOfStream
-            try:
-                taken = take(self._fd)
-            except BlockingIOError:
-                self._at_end = self._ends_when_empty
+            if self._is_drained and not self._ends_when_empty:
+                self._is_drained = False  # looking would hardly bring anything, and the loop tells when it does
             else:
-                if taken:
-                    return taken
-                self._at_end = self._ends_when_empty or not self._writer_expected or self._has_hung_up()
+                try:
+                    taken = take(self._fd)
+                except BlockingIOError:
+                    self._at_end = self._ends_when_empty
+                else:
+                    if taken:
+                        return taken
+                    self._at_end = self._ends_when_empty or not self._writer_expected or self._has_hung_up()
             if not self._at_end:
                 arrived = await self._arrivals.take(take, self._keep, keep)
                 if arrived:
@@ -262,9 +269,11 @@ class FifoSendStream(ByteSendStream):
         self._sees_reader()
 
 
-def _enlarge(fd: int) -> None:
+def _enlarge(fd: int) -> bool:
+    """Give a FIFO its full capacity and tell whether it has it."""
     with suppress(OSError):  # past the user's share of pipe buffers the FIFO keeps 64 KiB: slower, not wrong
         fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, FIFO_CAPACITY)
+    return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) >= FIFO_CAPACITY
 
 
 def _poll(fd: int) -> int:
