@@ -12,6 +12,7 @@ import attrs
 
 from containerd_py._flows.container_volumes import prune_volumes
 from containerd_py._flows.directories import remove_directory
+from containerd_py._flows.fifo_care import remove_fifos
 from containerd_py._flows.leftovers import find_leftovers
 from containerd_py._flows.lost_shims import end_lost_shims
 from containerd_py._flows.state_directory import remove_leftover_directories
@@ -87,11 +88,13 @@ class Cleanup:
 
         For a program that has the namespace to itself, when it begins: whatever is there is its predecessor's, which
         was killed. That is tasks with their execs, containers with what belongs to them, leases this package took with
-        what they alone hold, directories of containers that came to nothing, volumes without a chosen name that no
-        container uses, and, where the daemon runs on this machine, shims that it has forgotten and cgroups of such
-        containers. A cgroup with a process in it stays, and is a failure; one whose path is not absolute is the
-        runtime's or systemd's to find. Folders with FIFOs lie elsewhere and are no namespace's: see
-        `Client.cleanup_fifos`.
+        what they alone hold, directories of containers that came to nothing, and volumes without a chosen name that no
+        container uses.
+
+        Where the daemon runs on this machine, it is also shims that the daemon has forgotten, cgroups of containers
+        that no runtime knows of, and folders with FIFOs: of the tasks and, in the default directory, any that nobody
+        has used for a minute (see `Client.cleanup_fifos`). A cgroup with a process in it stays, and is a failure; one
+        whose path is not absolute is the runtime's or systemd's to find.
         """
         found = await find_leftovers(services)
         for task in found.tasks:
@@ -102,6 +105,8 @@ class Cleanup:
             self.add_step(what, step)
         shims = partial(end_lost_shims, services, found.containers)
         self.add_step("ending shims that the daemon does not know", shims)
+        fifos = partial(remove_fifos, services, found.fifo_folders)
+        self._push(_DIRECTORY, "removing folders with FIFOs", fifos)
         self._push(_DIRECTORY, "removing leftover directories", lambda: remove_leftover_directories(services))
         unnamed = partial(prune_volumes, services, attrgetter("is_anonymous"))
         self._push(_DIRECTORY, "removing unused volumes", unnamed)

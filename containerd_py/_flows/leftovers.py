@@ -8,8 +8,9 @@ from __future__ import annotations
 import attrs
 
 from containerd_py._flows.leasing import OWNER_LABEL
-from containerd_py._flows.lost_shims import free_lost_shims
+from containerd_py._flows.lost_shims import fifo_folders_of_shims, free_lost_shims
 from containerd_py._flows.undoing import Step
+from containerd_py.cio.fifo_orphans import folders_of
 from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainerRecord
 from containerd_py.task import Task
@@ -22,12 +23,17 @@ class Leftovers:
     tasks: list[Task]
     containers: list[ContainerRecord]
     leases: list[tuple[str, Step]]
+    fifo_folders: set[str]
 
 
 async def find_leftovers(services: Services) -> Leftovers:
     """Look at everything a namespace has but images and content."""
+    folders = await fifo_folders_of_shims(services)  # before shims are set free, which end then
     await free_lost_shims(services)
-    tasks = [Task(services, status.id, pid=status.pid) for status in await services.tasks.list()]
+    processes = await services.tasks.list()
+    for process in processes:
+        folders |= folders_of([process.stdin, process.stdout, process.stderr])
+    tasks = [Task(services, process.id, pid=process.pid) for process in processes]
     containers = await services.containers.list()
     # Waiting for the collection: a snapshot whose container came to nothing has only the lease to live by.
     leases = [
@@ -35,7 +41,7 @@ async def find_leftovers(services: Services) -> Leftovers:
         for lease in await services.leases.list()
         if OWNER_LABEL in lease.labels
     ]
-    return Leftovers(tasks, containers, leases)
+    return Leftovers(tasks, containers, leases, folders)
 
 
 def _deleting(services: Services, lease_id: str) -> Step:

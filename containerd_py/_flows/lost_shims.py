@@ -17,6 +17,7 @@ from anyio import to_thread
 from containerd_py._daemon.leftovers import RUNC_ROOT, container_of, containers_with_shims, end_shim, find_shims
 from containerd_py._flows.lost_cgroups import cgroup_of, remove_lost_cgroups
 from containerd_py._flows.same_host import is_same_host
+from containerd_py.cio.fifo_orphans import folders_open_in
 from containerd_py.cio.stuck_fifos import release_writers
 from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainerRecord
@@ -24,6 +25,14 @@ from containerd_py.services.containers import ContainerRecord
 _PATIENCE: Final = 2.0  # seconds for a shim that is about to end, or to be known again
 _PAUSE: Final = 0.1
 _RUNC_LIMIT: Final = 10.0
+
+
+async def fifo_folders_of_shims(services: Services) -> set[str]:
+    """Return the folders in which shims of this namespace have FIFOs open, for tasks and for execs."""
+    if not await is_same_host(services):
+        return set()
+    shims = await to_thread.run_sync(_shims, services.connection.address, services.namespace)
+    return await to_thread.run_sync(folders_open_in, shims)
 
 
 async def free_lost_shims(services: Services) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -44,6 +44,23 @@ def find_left_folders(directory: str | os.PathLike[str] | None, *, older_than: f
         return []
     in_use = _open_folders()
     return [LeftFolder(str(folder), tuple(os.listdir(folder))) for folder in folders if folder.name not in in_use]  # noqa: PTH208
+
+
+def folders_open_in(processes: Iterable[int]) -> set[str]:
+    """Return the paths of our folders that these processes have something of open; those of others are not seen."""
+    found = set()
+    for process in processes:
+        with suppress(OSError):
+            for descriptor in list((_PROCESSES / str(process) / "fd").iterdir()):
+                with suppress(OSError):
+                    found |= folders_of([os.readlink(descriptor)])  # noqa: PTH115
+    return found
+
+
+def folders_of(fifos: Iterable[str]) -> set[str]:
+    """Return the paths of the folders, named as ours are, that these paths of FIFOs are in."""
+    folders = {os.path.dirname(fifo) for fifo in fifos if fifo.startswith("/")}  # noqa: PTH120  # text
+    return {folder for folder in folders if os.path.basename(folder).startswith(PREFIX)}  # noqa: PTH119
 
 
 def remove_left_folder(folder: LeftFolder) -> bool:

@@ -9,6 +9,8 @@ import pytest
 from containerd_py import Cleanup, Client, Daemon, FailedPreconditionError, Image, attach_fifos, connect, deleting
 from containerd_py._daemon.cgroups import hierarchies, remove_cgroups
 from containerd_py._daemon.leftovers import RUNC_ROOT, container_of, find_shims
+from containerd_py._flows import fifo_care
+from containerd_py.cio import fifo_orphans
 from containerd_py.oci.spec_options import with_cgroup
 from tests.integration.other_program import NUMBERS, open_other_program
 
@@ -125,6 +127,26 @@ async def test_a_cgroup_with_a_process_in_it(client: Client, busybox: Image):
     assert raised.group_contains(FailedPreconditionError, match=f"{cgroup} is in use by process {process.pid}")
     assert await client.list_containers() == []
     assert remove_cgroups([path]) == []
+
+
+@pytest.mark.lines("2.1")
+async def test_fifos_of_the_namespace(client: Client, busybox: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """FIFOs of the tasks go with these; those in the default directory when they are old; no others."""
+    own, default = tmp_path / "own", tmp_path / "default"
+    monkeypatch.setattr(fifo_orphans, "default_directory", lambda: default)
+    async with open_other_program(client, "abandon", busybox.name, str(own)) as program:
+        await program.go()
+    [tasks] = own.iterdir()
+    for directory in (own, default):
+        (directory / "containerd-py-other").mkdir(0o700, parents=True)
+    async with Cleanup() as cleanup:
+        await cleanup.add_namespace(client.services)
+        assert tasks.exists()
+    assert sorted(tmp_path.glob("*/*")) == [default / "containerd-py-other", own / "containerd-py-other"]
+    monkeypatch.setattr(fifo_care, "_LONG_AGO", timedelta(0))
+    async with Cleanup() as cleanup:
+        await cleanup.add_namespace(client.services)
+    assert list(tmp_path.glob("*/*")) == [own / "containerd-py-other"]
 
 
 async def test_the_next_program_goes_on_where_the_first_was_killed(client: Client, busybox: Image, tmp_path: Path):
