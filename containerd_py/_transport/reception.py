@@ -164,7 +164,7 @@ class Reception:
             self._hand_over(self._stream_id, [memoryview(data)[:at]], at)
         others = at  # where frames begin that are h2's
         while size - at >= HEADER:
-            is_plain = data[at + 3 : at + 5] == _PLAIN_DATA
+            is_plain = data[at + 3 : at + 5] == _PLAIN_DATA and not self._unary.is_within_headers
             end = at + HEADER + int.from_bytes(data[at : at + 3], "big")
             if is_plain or (end <= size and self._is_ours(data, at)):
                 if others < at:
@@ -232,7 +232,7 @@ class Reception:
         """Say how many bytes may come on a stream; none if anything is odd about it, for h2 knows what to say then."""
         http2 = self._http2
         if self._unary.owns(stream_id):
-            return -1 if self._is_within_headers or self._unary.is_within_headers else RECEIVE_LIMIT
+            return -1 if self._is_within_headers else RECEIVE_LIMIT
         stream = http2.streams.get(stream_id)
         if (
             stream is None
@@ -241,7 +241,6 @@ class Reception:
             or stream._expected_content_length is not None  # noqa: SLF001
             or http2.state_machine.state is not ConnectionState.CLIENT_OPEN
             or self._is_within_headers
-            or self._unary.is_within_headers
         ):
             return -1
         return min(

@@ -173,9 +173,9 @@ class UnaryStreams:
         """Whether a block of headers has begun; nothing but its rest may come then."""
         return self._begun is not None
 
-    def take_data(self, stream_id: int, pieces: list[memoryview], size: int) -> None:
-        """Take bytes of DATA frames."""
-        self._owed += size
+    def take_data(self, stream_id: int, pieces: list[memoryview], size: int, padding: int = 0) -> None:
+        """Take `size` bytes of DATA frames, `padding` left out."""
+        self._owed += size + padding
         if self._owed >= CREDIT:
             self._give_back()
         stream = self._open.get(stream_id)
@@ -189,7 +189,7 @@ class UnaryStreams:
             stream.end(error)
             self.leave(stream)
             return
-        stream.owed += size
+        stream.owed += size + padding
         if stream.owed >= CREDIT:
             self._write(WindowUpdateFrame(stream_id, stream.owed).serialize())
             stream.owed = 0
@@ -212,8 +212,7 @@ class UnaryStreams:
                 self._begun = stream_id, flags, block
         elif kind == DATA:
             data = _without_padding(payload, flags)
-            self._owed += len(payload) - len(data)
-            self.take_data(stream_id, [memoryview(data)], len(data))
+            self.take_data(stream_id, [memoryview(data)], len(data), len(payload) - len(data))
             if flags & END_STREAM:
                 self._end(stream_id)
         elif kind == RST_STREAM:
