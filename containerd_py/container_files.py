@@ -27,9 +27,9 @@ class ContainerFiles:
         """Lend a tar archive of a file or directory in the container, running or not, to iterate over as bytes.
 
         The first member has the path's last name; a path that ends with "/." stands for the directory's content. A link
-        is copied as such, with `follow_link` what it leads to. What is mounted in a running container is in it; /proc
-        and the like are left empty. `owner` replaces everybody's; `sparse` writes files with holes as GNU tar's sparse
-        files, which not every tar can read.
+        is copied as such, with `follow_link` what it leads to. Volumes and what else is mounted from the host are in
+        it; /proc and the like are left empty. `owner` replaces everybody's; `sparse` writes files with holes as GNU
+        tar's sparse files, which not every tar can read.
 
         Raises:
             NotFoundError: There is no such path, or no such container.
@@ -43,8 +43,8 @@ class ContainerFiles:
 
         `source` is a file's path, or an asynchronous iterable of bytes, such as what `copy_out` lends. Files get the
         owners the archive says, or `owner`, as the container numbers them. Each file is there once it is whole; what
-        was unpacked before a failure or a cancellation stays. A container that does not run must not be started
-        meanwhile.
+        was unpacked before a failure or a cancellation stays. Volumes are written to, and so is what else is mounted
+        from the host, unless it is read-only. A container that does not run must not be started meanwhile.
 
         Raises:
             NotFoundError: There is no such directory, or no such container.

@@ -1,7 +1,7 @@
 """The root of a container's file tree, as the container sees it. Knows tasks, snapshots and this machine.
 
 While its task lives that is /proc/PID/root, with everything mounted in the container; else its snapshot, mounted where
-nobody else sees it.
+nobody else sees it, with the directories and files of this machine that its spec mounts.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from containerd_py._completion import run_to_completion
 from containerd_py._flows.same_host import require_same_host
 from containerd_py._flows.specs import spec_of
 from containerd_py.errors import FailedPreconditionError, NotFoundError, UnavailableError
-from containerd_py.oci.user_namespaces import HOST_IDS, UserNamespace, from_maps, user_namespace_of
+from containerd_py.oci.user_namespaces import HOST_IDS, from_maps, user_namespace_of
 from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainerRecord
 from containerd_py.services.tasks import ProcessStatus, TaskState
+from containerd_py.trees.binds import binds_of
 from containerd_py.trees.failures import typed_errors
 from containerd_py.trees.private_mounts import open_mounted
 from containerd_py.trees.roots import Root
@@ -107,9 +108,13 @@ async def _open_resting(services: Services, record: ContainerRecord, opened: lis
     if not record.snapshot_key:
         raise FailedPreconditionError(f"container {record.id} has no snapshot and no task: there are no files")
     mounts = await services.snapshotter(record.snapshotter).mounts(record.snapshot_key)
-    ids = _ids(record)
-    await run_to_completion(lambda: opened.append(Root(descriptor=open_mounted(mounts, writable=writable), ids=ids)))
+    ids, binds = HOST_IDS, []
+    if record.spec is not None:
+        spec = spec_of(record)
+        ids, binds = user_namespace_of(spec), binds_of(spec)
 
+    def open_tree() -> None:
+        descriptor = open_mounted(mounts, writable=writable, binds=binds, owner=ids.to_host(0, 0))
+        opened.append(Root(descriptor=descriptor, ids=ids))
 
-def _ids(record: ContainerRecord) -> UserNamespace:
-    return HOST_IDS if record.spec is None else user_namespace_of(spec_of(record))
+    await run_to_completion(open_tree)

@@ -17,6 +17,7 @@ import attrs
 
 from containerd_py.errors import FailedPreconditionError, PermissionDeniedError
 from containerd_py.oci.user_namespaces import UserNamespace, from_label
+from containerd_py.trees.binds import Bind, make_skeleton, mount_binds
 from containerd_py.trees.failures import typed_errors
 from containerd_py.trees.kernel import (
     CLONE_NEWNS,
@@ -43,7 +44,7 @@ from containerd_py.types import Mount
 ResultT = TypeVar("ResultT")
 _STAGE: Final = "/sys"  # a directory that every machine has and no snapshot lies in; covered in that namespace alone
 _HARMLESS: Final = MS_NOSUID | MS_NODEV | MS_NOEXEC
-_EMPTY: Final = f"{_STAGE}/empty"
+_LOWEST: Final = f"{_STAGE}/lowest"  # holds nothing but places for what is mounted in the snapshot
 _LOWER: Final = "lowerdir="
 _LONGEST: Final = 3500  # bytes of mount(2)'s options, of a page at most
 _FLAGS: Final = {
@@ -72,10 +73,13 @@ class _Step:
     folder: str = "/"
 
 
-def open_mounted(mounts: Sequence[Mount], *, writable: bool) -> int:
-    """Mount a snapshot and return a descriptor of its root.
+def open_mounted(
+    mounts: Sequence[Mount], *, writable: bool, binds: Sequence[Bind] = (), owner: tuple[int, int] = (0, 0)
+) -> int:
+    """Mount a snapshot, and in it `binds`, and return a descriptor of its root.
 
     Without `writable` nothing can be changed through it, and it does not disturb who has the snapshot mounted besides.
+    With it, places of `binds` that are not there are made, for `owner`.
 
     Raises:
         PermissionDeniedError: This user may not mount.
@@ -85,7 +89,7 @@ def open_mounted(mounts: Sequence[Mount], *, writable: bool) -> int:
         raise FailedPreconditionError("the snapshot has no mounts")
     for each in mounts:
         _check_kind(each)
-    return in_private_namespace(lambda: _mounted(mounts, writable=writable))
+    return in_private_namespace(lambda: _mounted(mounts, binds, owner, writable=writable))
 
 
 def in_private_namespace(work: Callable[[], ResultT]) -> ResultT:
@@ -121,17 +125,19 @@ def _leave_host() -> None:
     mount("tmpfs", _STAGE, "tmpfs", _HARMLESS, "mode=0700")
 
 
-def _mounted(mounts: Sequence[Mount], *, writable: bool) -> int:
+def _mounted(mounts: Sequence[Mount], binds: Sequence[Bind], owner: tuple[int, int], *, writable: bool) -> int:
     place = f"{_STAGE}/root"
     os.mkdir(place)  # noqa: PTH102
-    os.mkdir(_EMPTY)  # noqa: PTH102
+    os.mkdir(_LOWEST)  # noqa: PTH102
+    make_skeleton(_LOWEST, binds)
     for snapshot in mounts:
         mapped = _with_mapped_layers(snapshot)
-        step = _step(mapped if writable else _read_only(mapped))
+        step = _step(mapped if writable else _read_only(mapped, has_binds=bool(binds)))
         os.chdir(step.folder)  # of this thread alone: the namespace came with a working directory of its own
         mount(step.source, place, step.kind, step.flags, step.data)
         if step.flags & MS_BIND:  # whose other flags count only when mounted once more
             mount("none", place, "", MS_REMOUNT | (step.flags & ~MS_REC) | _HARMLESS, "")
+    mount_binds(place, binds, writable=writable, owner=owner)
     return clone_tree(place)
 
 
@@ -194,7 +200,7 @@ def _shortened(options: Sequence[str]) -> tuple[str, str]:
     if len(whole) <= _LONGEST:
         return "/", whole
     layers = [path for option in options if option.startswith(_LOWER) for path in _paths_in(option)]
-    folder = os.path.commonpath(layers or ["/"])
+    folder = os.path.commonpath([path for path in layers if not path.startswith(f"{_STAGE}/")] or ["/"])
     lower = f"{_LOWER}{':'.join(os.path.relpath(path, folder) for path in layers)}"
     short = ",".join(lower if option.startswith(_LOWER) else option for option in options)
     if len(short) > _LONGEST:
@@ -207,14 +213,14 @@ def _paths_in(option: str) -> list[str]:
     return value.split(":") if name in {"lowerdir", "upperdir", "workdir"} else []
 
 
-def _read_only(snapshot: Mount) -> Mount:
+def _read_only(snapshot: Mount, *, has_binds: bool) -> Mount:
     """Return a mount that shows the same and changes nothing, not even an overlay's working directory."""
     if snapshot.type != "overlay":
         return attrs.evolve(snapshot, options=(*(each for each in snapshot.options if each != "rw"), "ro"))
     layers = overlay_layers(snapshot)
     others = [option for option in snapshot.options if not _paths_in(option) and option != "volatile"]
-    if len(layers) == 1:
-        layers.append(_EMPTY)  # without an upper one overlayfs wants two
+    if len(layers) == 1 or has_binds:  # without an upper one overlayfs wants two
+        layers.append(_LOWEST)
     return attrs.evolve(snapshot, options=(*others, f"lowerdir={':'.join(layers)}", "ro"))
 
 

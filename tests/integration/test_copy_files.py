@@ -20,6 +20,7 @@ from containerd_py import (
     NotFoundError,
     UserNamespace,
     deleting,
+    open_fifos,
 )
 from tests.integration.copies import IDLE, described, make_tree, resting, running
 
@@ -61,8 +62,9 @@ async def test_streams_are_tar(client: Client, busybox: Image, tmp_path: Path):
 
 
 @pytest.mark.lines("1.6", "2.1")
-async def test_what_is_mounted_counts_while_it_runs(client: Client, busybox: Image, tmp_path: Path):
-    """In a running container volumes and single files are copied into and out of; /proc is empty."""
+@pytest.mark.parametrize("state", ["resting", "running"])
+async def test_what_is_mounted_counts(client: Client, busybox: Image, tmp_path: Path, state: str):
+    """Volumes and single files are copied into and out of, whether the container runs or not; /proc is empty."""
     (tmp_path / "volume").mkdir()
     (tmp_path / "hosts").write_text("old")
     mounts = [
@@ -70,7 +72,9 @@ async def test_what_is_mounted_counts_while_it_runs(client: Client, busybox: Ima
         {"type": "bind", "source": str(tmp_path / "hosts"), "destination": "/etc/hosts", "options": ["bind"]},
     ]
     (tmp_path / "new").write_text("new content")
-    async with running(client, busybox, mounts=mounts) as (container, _):
+    lend = running if state == "running" else resting
+    async with lend(client, busybox, mounts=mounts) as lent:
+        container = lent if state == "resting" else lent[0]
         await container.copy_from_local(tmp_path / "new", "/data/in")
         await container.copy_from_local(tmp_path / "new", "/etc/hosts")
         async with container.copy_out("/") as archive:
@@ -81,6 +85,32 @@ async def test_what_is_mounted_counts_while_it_runs(client: Client, busybox: Ima
     assert (tmp_path / "hosts").read_text() == "new content"
     assert {"data/in", "etc/hosts", "proc", "sys", "bin/busybox"} <= {name.removeprefix("./") for name in names}
     assert not [name for name in names if name.removeprefix("./").startswith(("proc/", "sys/"))]
+
+
+@pytest.mark.lines("2.1")
+async def test_volumes_count_before_a_container_has_ever_run(
+    client: Client, busybox: Image, tmp_path: Path, data_root: Path
+):
+    """A named volume in a place that the image does not have is written to and read from; the task finds it."""
+    (tmp_path / "file").write_text("said\n")
+    options = {"volumes": ["kept:/var/lib/kept", "kept:/var/lib/read:ro"], "args": ["/bin/cat", "/var/lib/read/file"]}
+    async with resting(client, busybox, **options) as container:
+        with pytest.raises(NotFoundError):
+            await container.copy_to_local("/var/lib/kept/file", tmp_path / "back")
+        await container.copy_from_local(tmp_path / "file", "/var/lib/kept")
+        await container.copy_to_local("/var/lib/read/file", tmp_path / "back")
+        with pytest.raises(FailedPreconditionError):
+            await container.copy_from_local(tmp_path / "file", "/var/lib/read")
+        changed = {change.path for change in await container.changes()}
+        async with open_fifos() as io, deleting(await container.create_task(io=io.config)) as task:
+            await task.start()
+            assert await io.stdout.receive() == b"said\n"
+            await task.wait()
+    assert (tmp_path / "back").read_text() == "said\n"
+    assert "/var/lib/kept" in changed
+    assert "/var/lib/kept/file" not in changed
+    assert [path.read_text() for path in data_root.glob("*/volumes/*/kept/_data/*")] == ["said\n"]
+    await client.volumes.delete("kept")
 
 
 @pytest.mark.lines("2.1")
