@@ -1,7 +1,8 @@
 """What arrives: plain DATA frames go straight to their stream's buffer, everything else goes h2's own way.
 
-So do frames of unary calls, which have a place of their own, and pings. h2 takes dozens of Python calls and two copies
-for every 16 KiB. Reaches into its accounts, which pyproject pins and tests/unit/test_reception.py watches.
+So do frames of unary calls, which have a place of their own, pings, and what opens the connection's window. h2 takes
+dozens of Python calls and two copies for every 16 KiB. Reaches into its accounts, which pyproject pins and
+tests/unit/test_reception.py watches.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ PEEKED: Final = 64  # bytes: more than any head of a message with one large fiel
 _PLAIN_DATA: Final = b"\0\0"  # type DATA, no flags
 _PING: Final = b"\0\0\x08\x06\0\0\0\0\0"  # a daemon asks with each burst it sends how long the way is
 _PING_ANSWER: Final = b"\0\0\x08\x06\1\0\0\0\0"
+_WINDOW_UPDATE: Final = b"\0\0\4\x08\0\0\0\0\0"  # of the connection's
+_LARGEST_WINDOW: Final = 2**31 - 1
 _UNARY_KINDS: Final = frozenset({DATA, HEADERS, RST_STREAM, CONTINUATION})
 _RECEIVING: Final = (StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL)
 
@@ -182,25 +185,36 @@ class Reception:
             self._keep(data[at:])
 
     def _is_ours(self, data: bytes, at: int) -> bool:
-        """Tell whether a frame is a unary call's, or a ping."""
+        """Tell whether a frame is a unary call's, a ping, or more of the connection's window."""
         if self._unary.is_within_headers:
             return True
         kind = data[at + 3]
         if kind in _UNARY_KINDS:
             return self._unary.owns(int.from_bytes(data[at + 5 : at + HEADER], "big"))
-        return data[at : at + HEADER] == _PING
+        return data[at : at + HEADER] in {_PING, _WINDOW_UPDATE}
 
     def _take_frame(self, data: bytes, at: int, end: int) -> int:
         """Take a frame that `_is_ours` and return its size; 0 if h2 knows better what to say of it."""
-        payload = data[at + HEADER : end]
+        head, payload = data[at : at + HEADER], data[at + HEADER : end]
         if self._is_within_headers or len(payload) > self._http2.max_inbound_frame_size:
             return 0
-        if data[at : at + HEADER] == _PING and not self._unary.is_within_headers:
+        if self._unary.is_within_headers or head[3] in _UNARY_KINDS:
+            self._unary.take_frame(head[3], head[4], int.from_bytes(head[5:], "big"), payload)
+        elif head == _PING:
             self._write(_PING_ANSWER + payload)
-        else:
-            stream_id = int.from_bytes(data[at + 5 : at + HEADER], "big")
-            self._unary.take_frame(data[at + 3], data[at + 4], stream_id, payload)
+        elif not self._open_window(int.from_bytes(payload, "big")):
+            return 0
         return end - at
+
+    def _open_window(self, size: int) -> bool:
+        """Let the peer take so many more bytes; return False, having done nothing, if that makes no sense."""
+        opened = self._http2.outbound_flow_control_window + size
+        if not size or opened > _LARGEST_WINDOW:
+            return False
+        self._http2.outbound_flow_control_window = opened
+        for stream in self._streams().values():
+            stream.window_updated.set()
+        return True
 
     def _hand_over(self, stream_id: int, pieces: list[memoryview], size: int) -> None:
         if self._unary.owns(stream_id):

@@ -221,3 +221,24 @@ async def test_an_end_within_a_message():
         await buffer.read(2)
     assert await buffer.read(1) == b"c"
     assert await buffer.read(1) == b""
+
+
+# ── the connection's window ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("sizes", [[1], [1000, 2], [0], [2**31 - 1], [2**31 - 1 - 65535, 1], [2**31 + 5]])
+async def test_windows_open_as_through_h2(sizes: list[int]):
+    """More of the connection's window is there at once, and wakes who waits; too much of it ends the connection."""
+    seen = []
+    for direct in (True, False):
+        ends = Ends(direct=direct, streams=2)
+        await ends.begin()
+        for stream in ends.streams:
+            stream.window_updated.clear()
+        for size in sizes:
+            ends.protocol.data_received(b"\0\0\4\x08\0\0\0\0\0" + size.to_bytes(4, "big"))
+        http2 = ends.protocol.connection._connection
+        woken = [stream.window_updated.is_set() for stream in ends.streams]
+        ended = bool(ends.transport.ended)
+        seen.append((ended, None if ended else (http2.outbound_flow_control_window, woken)))
+    assert seen[0] == seen[1]
