@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import grpc.aio
 
-from containerd_py import for_each
+from containerd_py import Client, connect, for_each
 from containerd_py._generated.containerd.services.content.v1 import (
     ContentStub,
     ReadContentRequest,
@@ -23,6 +23,7 @@ from containerd_py._generated.containerd.services.content.v1 import (
 )
 from containerd_py._generated.containerd.services.version.v1 import VersionStub
 from containerd_py.errors import NotFoundError
+from tests.bench.floor import Replay, recorded
 from tests.bench.measuring import Comparison, Job, compare
 from tests.harness.protobuf_reference import google_class
 
@@ -95,7 +96,7 @@ async def unary(bench: Bench) -> list[Comparison]:
 
 
 async def content(bench: Bench) -> list[Comparison]:
-    """Write and read a blob of 256 MiB."""
+    """Write and read a blob of 256 MiB; what a write sends, sent again by a thread, shows the daemon's own share."""
     data = os.urandom(SIZE)
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     client = bench.client
@@ -107,10 +108,16 @@ async def content(bench: Bench) -> list[Comparison]:
         await bench.collect()
         await anyio.to_thread.run_sync(os.sync)
 
-    async def write() -> None:
+    async def write(client: Client = client) -> None:
         async with client.content.open_writer("bench-write", total=SIZE, expected=digest) as writer:
             await writer.write(data)
             await writer.commit()
+
+    await reset()
+    with recorded(bench.daemon.address, bench.folder) as recorder:
+        async with connect(recorder.address, namespace="bench") as through_recorder:
+            await write(through_recorder)
+    replay = Replay(max(recorder.said, key=len))
 
     async with open_aio(bench) as channel:
         with _in_memory(bench, data) as source:
@@ -118,6 +125,7 @@ async def content(bench: Bench) -> list[Comparison]:
                 "content write, 256 MiB",
                 {
                     "containerd_py": write,
+                    "its bytes sent again": lambda: anyio.to_thread.run_sync(replay, bench.daemon.address),
                     "stock grpclib": lambda: _stock_write(bench, data, digest),
                     "grpcio.aio": lambda: _aio_write(channel, data, digest),
                     "ctr content ingest": lambda: _ctr_write(bench, source, digest),
