@@ -277,7 +277,7 @@ class Channel(grpclib.client.Channel):
         """Begin a call; what generated stubs use. Time limits belong to the caller's cancel scopes, so none is sent."""
         if timeout is not None or deadline is not None:
             raise errors.InvalidArgumentError("no gRPC deadlines: put the call under `anyio.fail_after(seconds)`")
-        sent = cast("Mapping[str, str]", metadata or {})
+        sent: dict[str, Any] = dict(metadata or {})
         if cardinality is Cardinality.UNARY_UNARY:
             return UnaryCall(self, name, sent, request_type, reply_type)
         return self.call(name, cardinality, request_type, reply_type, sent)
@@ -288,7 +288,7 @@ class Channel(grpclib.client.Channel):
         cardinality: Cardinality,
         request_type: type[Any],
         reply_type: type[Any],
-        metadata: Mapping[str, str],
+        metadata: Mapping[str, Any],
     ) -> Call:
         """Begin a call of any kind, grpclib's way."""
         return Call(
@@ -312,7 +312,7 @@ class Channel(grpclib.client.Channel):
         protocol = await self.__connect__()
         return cast("Http2Protocol", protocol).connection.unary
 
-    def request_block(self, route: str, metadata: Mapping[str, str]) -> bytes:
+    def request_block(self, route: str, metadata: Mapping[str, Any]) -> bytes:
         """Return the packed headers of a request."""
         return request_block(self._scheme, self._authority, route, tuple(metadata.items()))
 

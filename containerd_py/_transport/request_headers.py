@@ -32,7 +32,7 @@ class RequestEncoder(Encoder):
 
 
 @lru_cache(maxsize=REMEMBERED)
-def request_block(scheme: str, authority: str, route: str, metadata: tuple[tuple[str, str], ...]) -> bytes:
+def request_block(scheme: str, authority: str, route: str, metadata: tuple[tuple[str, Any], ...]) -> bytes:
     """Return the block of a call's headers, those of gRPC's before its metadata."""
     own = {
         ":method": "POST",

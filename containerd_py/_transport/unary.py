@@ -31,7 +31,7 @@ class UnaryCall:
     _call: Call | None = None
 
     def __init__(
-        self, channel: Channel, route: str, metadata: Mapping[str, str], request_type: type[Any], reply_type: type[Any]
+        self, channel: Channel, route: str, metadata: Mapping[str, Any], request_type: type[Any], reply_type: type[Any]
     ) -> None:
         self._channel = channel
         self.route = route
@@ -62,11 +62,8 @@ class UnaryCall:
         self._streams = await self._channel.unary_streams()
         self._stream = self._streams.begin(self._channel.request_block(self.route, self._metadata), data)
         if self._stream is None:
-            call = self._channel.call(
-                self.route, Cardinality.UNARY_UNARY, self._request_type, self._reply_type, self._metadata
-            )
-            self._call = await call.__aenter__()
-            await call.send_message(message, end=end)
+            self._call = await self._as_call().__aenter__()
+            await self._call.send_message(message, end=end)
 
     async def recv_message(self) -> Any:
         """Return the answer.
@@ -81,7 +78,7 @@ class UnaryCall:
         try:
             await stream.done
             if dict(stream.headers or ()) != _ANSWER or dict(stream.trailers or ()) not in _OK:
-                self._judge(stream)
+                self._as_call().judge(stream.headers, stream.trailers)
             data = stream.message()
         except Exception as error:
             await checkpoint_if_cancelled()  # a cancellation wins
@@ -94,8 +91,7 @@ class UnaryCall:
         message = self._channel.codec.decode(data, self._reply_type)
         return await message.decoded() if isinstance(message, BigMessage) else message
 
-    def _judge(self, stream: UnaryStream) -> None:
-        call = self._channel.call(
+    def _as_call(self) -> Call:
+        return self._channel.call(
             self.route, Cardinality.UNARY_UNARY, self._request_type, self._reply_type, self._metadata
         )
-        call.judge(stream.headers, stream.trailers)
