@@ -16,6 +16,7 @@ from containerd_py._flows.delete_container import delete_container
 from containerd_py._flows.health import Health, Probe, health_check_of, probe, wait_healthy
 from containerd_py._flows.load_image import load_image
 from containerd_py._flows.restore_task import RestorePoint, restore_point
+from containerd_py._flows.same_host import require_shared_fifos
 from containerd_py._flows.specs import spec_of, spec_to_value
 from containerd_py._flows.undoing import settled
 from containerd_py._flows.update_resources import update_resources
@@ -237,8 +238,11 @@ class Container(ContainerFiles):
 
         Raises:
             NotFoundError: It has none.
+            RemoteDaemonError: `io` has FIFOs, and the daemon does not see this program's files.
         """
         status = await self._services.tasks.get(self._id)
+        if io is not None:
+            await require_shared_fifos(self._services, io)
         recorded = IOConfig(terminal=status.terminal, stdin=status.stdin, stdout=status.stdout, stderr=status.stderr)
         task = Task(self._services, self._id, pid=status.pid, io=recorded if io is None else io)
         await task.attach()
@@ -289,6 +293,7 @@ class Container(ContainerFiles):
 
         Raises:
             NotFoundError: It has no log.
+            RemoteDaemonError: The daemon is on another host, and so is the log.
             InvalidArgumentError: `tail` is negative, or a time has no time zone.
         """
         wanted = window(tail=tail, since=since, until=until, timestamps=timestamps)

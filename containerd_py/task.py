@@ -290,6 +290,7 @@ class Task(Process):
 
         Raises:
             NotFoundError: There is none of that ID.
+            RemoteDaemonError: `io` has FIFOs, and the daemon does not see this program's files.
         """
         return await load_exec(self._services, self._container_id, id, io)
 

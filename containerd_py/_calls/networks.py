@@ -46,6 +46,7 @@ class Networks(Calls):
         Raises:
             AlreadyExistsError: There is one of that name, or the subnet is used on this host.
             CNIPluginNotFoundError: A plugin that it needs is not installed.
+            RemoteDaemonError: The daemon is on another host, where its containers would look for the network.
             InvalidArgumentError: An argument cannot work.
         """
         wish = NetworkWish(

@@ -35,8 +35,8 @@ _REDIRECTS: Final = "redirect_dir=on"
 
 async def container_changes(services: Services, container_id: str) -> list[FileChange]:
     """Compare a container's files with its image's; see `Container.changes`."""
-    record = await _record(services, container_id)
     await require_same_host(services, "a container's files are compared with its image's")
+    record = await _record(services, container_id)
     snapshots = services.snapshotter(record.snapshotter)
     info = await snapshots.stat(record.snapshot_key)
     if info.kind is not SnapshotKind.ACTIVE:

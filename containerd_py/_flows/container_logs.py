@@ -16,6 +16,7 @@ from anyio import to_thread
 
 from containerd_py._flows.exits import wait_for_exit
 from containerd_py._flows.prepare_log import log_folder
+from containerd_py._flows.same_host import require_same_host
 from containerd_py._flows.together import working_together
 from containerd_py.cio.copying import LineSplitter
 from containerd_py.cio.json_log import LogFiles, settle_log
@@ -186,6 +187,7 @@ async def open_logs(
 ) -> AsyncIterator[AsyncIterator[LogLine]]:
     """Lend the lines of a container's log."""
     record = await services.containers.get(container_id)
+    await require_same_host(services, "a container's log is read")
     folder = await to_thread.run_sync(log_folder, services.namespace, record)
     if folder is None:
         raise NotFoundError(f"container {container_id} has no log: create its task with io=json_file_log()")

@@ -9,6 +9,7 @@ import attrs
 
 from containerd_py._completion import run_to_completion
 from containerd_py._flows.network_settings import network_settings
+from containerd_py._flows.same_host import require_same_host
 from containerd_py.cni.making import NetworkWish, network_document
 from containerd_py.cni.programs import find_plugin
 from containerd_py.cni.settings import NetworkSettings
@@ -21,6 +22,7 @@ from containerd_py.services.bundle import Services
 async def create_network(services: Services, wish: NetworkWish) -> Network:
     """Create a network."""
     wish.check()
+    await require_same_host(services, "a network is created")
     settings = network_settings(services.connection)
     lease_dir = None if settings.lease_dir is None else str(settings.lease_dir)
     store = NetworkStore(settings.conf_dir, services.namespace)

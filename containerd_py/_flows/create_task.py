@@ -9,7 +9,7 @@ import attrs
 from containerd_py._flows.prepare_log import prepare_log
 from containerd_py._flows.ready_networks import follow_networks, ready_networks
 from containerd_py._flows.restarts import is_restarted
-from containerd_py._flows.same_host import require_same_host
+from containerd_py._flows.same_host import require_shared_fifos
 from containerd_py._flows.seccomp_refusal import without_seccomp
 from containerd_py._flows.specs import spec_of
 from containerd_py._flows.undoing import settled, undoing
@@ -37,8 +37,7 @@ async def create_task(
 
     `rootfs` are the mounts of the container's snapshot where the caller knows them already.
     """
-    if io.lent is not None:
-        await require_same_host(services, "FIFOs work", paths=(io.stdin, io.stdout, io.stderr))
+    await require_shared_fifos(services, io)
     record = await ready_networks(services, record)
     io = await prepare_log(services, record, io)
     own = await _rootfs(services, record) if rootfs is None else rootfs

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from containerd_py._flows.results import CompletedProcess, Input, complete
-from containerd_py._flows.same_host import require_same_host
+from containerd_py._flows.same_host import require_shared_fifos
 from containerd_py._flows.specs import process_to_value, spec_of
 from containerd_py._flows.undoing import Undo, settled, undoing
 from containerd_py._flows.users import look_up_user
@@ -64,8 +64,7 @@ async def _make(
     id: str | None,  # noqa: A002
 ) -> Process:
     """Make an exec, not yet started, that `undo` kills and deletes."""
-    if io.lent is not None:
-        await require_same_host(services, "FIFOs work", paths=(io.stdin, io.stdout, io.stderr))
+    await require_shared_fifos(services, io)
     exec_id = f"exec-{secrets.token_hex(8)}" if id is None else id
     record = await services.containers.get(container_id)
     spec = await _process_spec(services, record, args, terminal=io.terminal, user=user, cwd=cwd, env=env)
@@ -116,6 +115,8 @@ async def load_exec(services: Services, container_id: str, exec_id: str, io: IOC
     if not exec_id:
         raise InvalidArgumentError("an exec has an ID; the task's own process is the task")
     status = await services.tasks.get(container_id, exec_id=exec_id)
+    if io is not None:
+        await require_shared_fifos(services, io)
     recorded = IOConfig(terminal=status.terminal, stdin=status.stdin, stdout=status.stdout, stderr=status.stderr)
     process = Process(services, container_id, exec_id=exec_id, pid=status.pid, io=recorded if io is None else io)
     await process.attach()

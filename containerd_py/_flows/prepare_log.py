@@ -10,6 +10,7 @@ import attrs
 from anyio import to_thread
 
 from containerd_py._flows.restarts import restart_log_labels
+from containerd_py._flows.same_host import require_same_host
 from containerd_py._flows.state_directory import (
     StateDirectory,
     make_state_directory,
@@ -35,10 +36,13 @@ async def prepare_log(services: Services, record: ContainerRecord, io: IOConfig)
     """Make the folder of a task's log, tell the container's labels about it, and return the I/O to create it with.
 
     Raises:
+        RemoteDaemonError: The daemon is on another host, where the log would be written.
         PermissionDeniedError: The folder may not be made or written here.
         InvalidArgumentError: Something else has its name.
     """
     folder = log_folder_of(io)
+    if folder is not None:
+        await require_same_host(services, "a container's log is written")
     labels: dict[str, str] = {}
     state: StateDirectory | None = None
     if folder == OWN_FOLDER:

@@ -16,6 +16,7 @@ from typing import Final
 import attrs
 from anyio import to_thread
 
+from containerd_py.cio.config import IOConfig
 from containerd_py.errors import RemoteDaemonError
 from containerd_py.services.bundle import Services
 
@@ -51,6 +52,16 @@ async def require_same_host(services: Services, what: str, *, paths: Iterable[st
                 f"{what} in a folder that the daemon sees as well, and {folder} is another one in its mount namespace: "
                 f"give a folder both share, or run inside of it (nsenter --preserve-credentials -U -m -t {host.pid})"
             )
+
+
+async def require_shared_fifos(services: Services, io: IOConfig) -> None:
+    """Refuse FIFOs that this program has open and the shim does not see.
+
+    Raises:
+        RemoteDaemonError: The daemon is on another machine, or in a mount namespace with other files in their place.
+    """
+    if io.lent is not None:
+        await require_same_host(services, "FIFOs work", paths=(io.stdin, io.stdout, io.stderr))
 
 
 async def is_same_host(services: Services) -> bool:

@@ -22,6 +22,7 @@ from containerd_py import (
     TaskExit,
     connect,
     deleting,
+    json_file_log,
     open_daemon,
     open_fifos,
     where,
@@ -95,6 +96,16 @@ async def test_what_needs_files_says_so(remote: Client, seeded_images: SeededIma
     with pytest.raises(RemoteDaemonError, match="files"):
         async with container.copy_out("/etc/passwd"):
             pytest.fail("entered")
+    with pytest.raises(RemoteDaemonError, match="files"):
+        await container.changes()
+    with pytest.raises(RemoteDaemonError, match="log is written"):
+        await container.create_task(io=json_file_log())
+    with pytest.raises(RemoteDaemonError, match="log is read"):
+        async with container.logs():
+            pytest.fail("entered")
+    with pytest.raises(RemoteDaemonError, match="network"):
+        await remote.networks.create("afar")
+    assert (await container.record()).labels == {}
     assert await remote.tasks.list() == []
     await container.delete()
     await image.delete(synchronous=True)
@@ -144,5 +155,9 @@ async def test_fifos_where_the_daemon_sees_others(
         async with open_fifos(directory=shared) as io:
             task = await container.create_task(io=io.config)
             await task.start()
+            async with open_fifos(directory=hidden / "fifo") as other:
+                with pytest.raises(RemoteDaemonError, match="mount namespace"):
+                    await container.load_task(other.config)
+            assert (await container.load_task()).io.stdout == io.config.stdout
             await task.wait()
             await task.delete()
