@@ -75,6 +75,18 @@ class Message(betterproto2.Message):
             raise DecodeError(f"a {cls.__name__} has text that is not UTF-8: {error}") from None
 
     @classmethod
+    def values(cls, data: bytes, begin: int, end: int) -> tuple[Any, ...]:
+        """Return the values of the fields in the order of their declaration, submessages as their bytes or None.
+
+        For messages that there are thousands of (`codegen.codec.LISTED`), to make something else of them at once.
+
+        Raises:
+            DecodeError, IndexError, UnicodeDecodeError: They are no such message.
+        """
+        _load_codec(cls)
+        return cls.values(data, begin, end)
+
+    @classmethod
     def _decode(cls, data: bytes, at: int, limit: int, into: Self | None) -> Self:
         _load_codec(cls)
         return cls._decode(data, at, limit, into)

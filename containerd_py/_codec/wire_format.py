@@ -175,6 +175,11 @@ def message_entry(data: bytes, at: int, limit: int, entries: dict[str, T], decod
     entries[key] = decode(b"", 0, 0) if value is None else value
 
 
+def as_bytes(data: bytes, begin: int, end: int, before: bytes | None = None) -> bytes:
+    """Leave a message undecoded; sent twice, it is merged: one after the other they make the whole."""
+    return data[begin:end] if before is None else before + data[begin:end]
+
+
 def packed(data: bytes, at: int, end: int, values: list[int]) -> None:
     """Read the numbers between two positions."""
     while at < end:

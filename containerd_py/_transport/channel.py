@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self, TypeVar, cast
 
 import anyio
 import grpclib.client
@@ -25,11 +24,11 @@ from h2.exceptions import ProtocolError as Http2ProtocolError
 from multidict import MultiDict
 
 from containerd_py import errors
-from containerd_py._codec.wire_format import DecodeError, varint
 from containerd_py._transport.address import explain
+from containerd_py._transport.entries import PREFIX, EntryReader
 from containerd_py._transport.guard import CallGuard
 from containerd_py._transport.http2 import Http2Protocol, Http2Stream, is_answered
-from containerd_py._transport.message_codec import BigMessage, MessageCodec
+from containerd_py._transport.message_codec import LENGTH_DELIMITED, PIECE, BigMessage, MessageCodec, head_before
 from containerd_py._transport.request_headers import request_block
 from containerd_py._transport.status import NO_STATUS, STATUS_HEADER, DetailsCodec, translate
 from containerd_py._transport.unary import UnaryCall
@@ -43,8 +42,7 @@ _SO_SNDBUFFORCE: Final = 32  # Linux, asm-generic/socket.h; the socket module la
 _FULL_BACKLOG_PAUSE: Final = 0.01  # seconds between attempts while the daemon has no room for another connection
 _TURN: Final = 4  # messages of a stream that are taken without letting others run
 _DETAILS_HEADER: Final = "grpc-status-details-bin"
-_LENGTH_DELIMITED: Final = 2  # protobuf's wire type of bytes
-_PREFIX: Final = struct.Struct(">?I")  # gRPC's, of every message: compressed or not, size
+T = TypeVar("T")
 
 
 @contextmanager
@@ -127,8 +125,8 @@ class Call(grpclib.client.Stream[Any, Any]):
 
     async def send_with_bytes(self, message: Any, field: int, data: memoryview) -> None:
         """Send a message with its bytes field of that number set to `data`, past grpclib's and betterproto's copies."""
-        encoded = bytes(message) + encode_varint(field << 3 | _LENGTH_DELIMITED) + encode_varint(len(data))
-        prefix = _PREFIX.pack(False, len(encoded) + len(data))
+        encoded = bytes(message) + encode_varint(field << 3 | LENGTH_DELIMITED) + encode_varint(len(data))
+        prefix = PREFIX.pack(False, len(encoded) + len(data))
         with self._wrapper:
             await self._stream.send_after(prefix + encoded, data)
         self._send_message_done = True
@@ -147,13 +145,13 @@ class Call(grpclib.client.Stream[Any, Any]):
         if not self._recv_initial_metadata_done:
             await self.recv_initial_metadata()
         with self._wrapper:
-            prefix = await self._stream.recv_data(_PREFIX.size)
+            prefix = await self._stream.recv_data(PREFIX.size)
             if not prefix:
                 return None
-            compressed, size = _PREFIX.unpack(prefix)
+            compressed, size = PREFIX.unpack(prefix)
             if compressed:
                 raise errors.ProtocolError("the daemon sent a compressed message")
-            head, tail = await self._stream.recv_tail(size, partial(_head_before, field))
+            head, tail = await self._stream.recv_tail(size, partial(head_before, field))
             self._messages_received += 1
         if self._messages_received % _TURN == 0:
             await checkpoint()
@@ -162,6 +160,27 @@ class Call(grpclib.client.Stream[Any, Any]):
         message = self._codec.decode(tail, self._recv_type)
         found = await message.decoded() if isinstance(message, BigMessage) else message
         return cast("bytes", getattr(found, name))
+
+    async def recv_entries(self, reader: EntryReader[T]) -> AsyncGenerator[list[T]]:
+        """Yield what the reader makes of the entries of a list as they arrive, a few at a time."""
+        if not self._recv_initial_metadata_done:
+            await self.recv_initial_metadata()
+        since_turn = 0
+        while True:
+            with self._wrapper:
+                data = await self._stream.recv_part(reader.wanted, PIECE)
+            if not data:
+                break
+            made, end = reader.take(data)
+            self._stream.unread(data[end:])
+            self._messages_received = reader.messages
+            if made:
+                yield made
+            since_turn += end
+            if since_turn >= PIECE:
+                since_turn = 0
+                await checkpoint()
+        reader.end()
 
     async def recv_initial_metadata(self) -> None:
         """Wait for the answer's headers."""
@@ -216,23 +235,6 @@ class Call(grpclib.client.Stream[Any, Any]):
 
 def _text(headers: Iterable[Header]) -> dict[str, str]:
     return {name.decode("ascii"): value.decode("ascii") for name, value in headers}
-
-
-def _head_before(field: int, first: bytes, size: int) -> int:
-    """Say how many bytes of a message of that size precede the bytes of a field that is its last; 0 if none is.
-
-    Only numbers may precede it. Whatever looks different is for the decoder.
-    """
-    at, wanted = 0, field << 3 | _LENGTH_DELIMITED
-    try:
-        while (tag := first[at]) != wanted:
-            if tag & 7 or tag >= 0x80:
-                return 0
-            _, at = varint(first, at + 1)
-        length, at = varint(first, at + 1)
-    except (IndexError, DecodeError):
-        return 0
-    return at if at + length == size and length else 0
 
 
 class Channel(grpclib.client.Channel):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import anyio
 import attrs
 from anyio.abc import TaskGroup
 from grpclib.const import Cardinality
 
+from containerd_py._codec.message import Message
 from containerd_py._transport.channel import Channel
 from containerd_py._transport.comeback import Comeback
 from containerd_py._transport.duplex import Duplex, open_duplex
+from containerd_py._transport.entries import EntryReader
 from containerd_py._transport.scope import Scope
 from containerd_py.errors import ConnectionLostError, DaemonConnectError
 
@@ -22,6 +25,7 @@ RETRY_PAUSES: Final = (0.0, 0.05, 0.1, 0.2, 0.4)
 
 RequestT = TypeVar("RequestT")
 ReplyT = TypeVar("ReplyT")
+T = TypeVar("T")
 StubT = TypeVar("StubT", covariant=True)
 
 
@@ -92,16 +96,59 @@ class Rpc:
         """Open a server's stream of which only a bytes field is of interest, by number and name; else as `stream`."""
 
         async def generate() -> AsyncGenerator[bytes]:
-            channel, metadata = self.connection.channel, self.scope.metadata()
-            request_type: type[object] = type(request)
-            async with channel.request(
-                route, Cardinality.UNARY_STREAM, request_type, reply_type, metadata=metadata
-            ) as call:
-                await call.send_message(request, end=True)
+            async with self._call(route, Cardinality.UNARY_STREAM, request, reply_type) as call:
                 while (chunk := await call.recv_bytes(field, name)) is not None:
                     yield chunk
 
         return aclosing(generate())
+
+    def entries(
+        self,
+        route: str,
+        request: object,
+        reply_type: type[Message],
+        read: Callable[[bytes, int, int], T],
+    ) -> AbstractAsyncContextManager[AsyncGenerator[list[T]]]:
+        """Open a server's stream of which only the entries of lists are of interest; else as `stream`.
+
+        An entry is a field of number 1; `read` makes something of it, given bytes and where it begins and ends there.
+        """
+
+        async def generate() -> AsyncGenerator[list[T]]:
+            async with self._call(route, Cardinality.UNARY_STREAM, request, reply_type) as call:
+                async for made in call.recv_entries(EntryReader(reply_type, read)):
+                    yield made
+
+        return aclosing(generate())
+
+    async def list(
+        self,
+        route: str,
+        request: object,
+        reply_type: type[Message],
+        read: Callable[[bytes, int, int], T],
+        *,
+        is_stream: bool = True,
+    ) -> builtins.list[T]:
+        """Return all entries of a list, a stream of messages or one; a lost connection is tried again, as by `read`."""
+        cardinality = Cardinality.UNARY_STREAM if is_stream else Cardinality.UNARY_UNARY
+
+        async def entries(_: object) -> builtins.list[T]:
+            async with self._call(route, cardinality, request, reply_type) as call:
+                return [
+                    entry async for entries in call.recv_entries(EntryReader(reply_type, read)) for entry in entries
+                ]
+
+        return await self.read(entries, request)
+
+    @asynccontextmanager
+    async def _call(
+        self, route: str, cardinality: Cardinality, request: object, reply_type: type[object]
+    ) -> AsyncGenerator[Any]:
+        channel, metadata = self.connection.channel, self.scope.metadata()
+        async with channel.request(route, cardinality, type(request), reply_type, metadata=metadata) as call:
+            await call.send_message(request, end=True)
+            yield call
 
     def duplex(
         self, route: str, request_type: type[RequestT], reply_type: type[ReplyT]

@@ -77,6 +77,16 @@ class Http2Stream(_GrpclibStream):
         buffer.take(head)
         return head, buffer.take(size - head)
 
+    async def recv_part(self, least: int, most: int) -> bytes:
+        """Return what has arrived, between so many bytes, or none at the end."""
+        buffer = cast("StreamBuffer", self.buffer)
+        await buffer.wait(least)
+        return buffer.take(min(buffer.size, max(least, most)))
+
+    def unread(self, rest: bytes) -> None:
+        """Put back what was received too early."""
+        cast("StreamBuffer", self.buffer).put_back(rest)
+
     async def send_data(self, data: bytes, end_stream: bool = False) -> None:
         """Send a message's bytes as fast as the peer takes them.
 

@@ -10,8 +10,9 @@ from grpclib.encoding.base import CodecBase
 
 from containerd_py import errors
 from containerd_py._codec.message import Message
-from containerd_py._codec.wire_format import DecodeError, field_ends
+from containerd_py._codec.wire_format import DecodeError, field_ends, varint
 
+LENGTH_DELIMITED: Final = 2  # protobuf's wire type of bytes
 PIECE: Final = 128 * 1024  # bytes decoded without a pause: one to four milliseconds
 
 
@@ -76,7 +77,7 @@ def _cuts(message_type: type[Message], data: bytes) -> list[int]:
                 cuts.append(end)
                 begin = end
     except (DecodeError, IndexError) as error:
-        raise _damaged(message_type, error) from error
+        raise damaged(message_type, error) from error
     return cuts if begin == len(data) else [*cuts, len(data)]
 
 
@@ -84,8 +85,26 @@ def _read(message_type: type[Message], data: bytes, into: Message | None, begin:
     try:
         return message_type.merge(data, into, begin, end)
     except DecodeError as error:
-        raise _damaged(message_type, error) from error
+        raise damaged(message_type, error) from error
 
 
-def _damaged(message_type: type[Message], error: Exception) -> errors.ProtocolError:
+def damaged(message_type: type[Message], error: Exception) -> errors.ProtocolError:
+    """Return the error to raise for bytes that are no such message."""
     return errors.ProtocolError(f"the daemon sent a damaged {message_type.__name__}: {error!r}")
+
+
+def head_before(field: int, first: bytes, size: int) -> int:
+    """Say how many bytes of a message of that size precede the bytes of a field that is its last; 0 if none is.
+
+    Only numbers may precede it. Whatever looks different is for the decoder.
+    """
+    at, wanted = 0, field << 3 | LENGTH_DELIMITED
+    try:
+        while (tag := first[at]) != wanted:
+            if tag & 7 or tag >= 0x80:
+                return 0
+            _, at = varint(first, at + 1)
+        length, at = varint(first, at + 1)
+    except (IndexError, DecodeError):
+        return 0
+    return at if at + length == size and length else 0

@@ -118,6 +118,17 @@ class StreamBuffer(Buffer):
             size -= len(piece)
         return b"".join(taken)
 
+    def put_back(self, rest: bytes) -> None:
+        """Undo the end of `take`."""
+        if rest:
+            self._pieces.appendleft(rest)
+            self._size += len(rest)
+
+    @property
+    def size(self) -> int:
+        """Bytes that are here."""
+        return self._size
+
     def _settle(self) -> None:
         if self._owed:
             self._ack(self.unacked_size())

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from anyio.lowlevel import checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 from grpclib.const import Cardinality
 
 from containerd_py import errors
-from containerd_py._transport.message_codec import BigMessage
+from containerd_py._transport.entries import EntryReader
+from containerd_py._transport.message_codec import PIECE, BigMessage
 from containerd_py._transport.unary_streams import UnaryStream, UnaryStreams
 
 if TYPE_CHECKING:  # it makes these
     from containerd_py._transport.channel import Call, Channel
 
+T = TypeVar("T")
+_NO_MESSAGE: Final = "the daemon answered OK without a message"
 _ANSWER: Final = {b":status": b"200", b"content-type": b"application/grpc"}
 _OK: Final = ({b"grpc-status": b"0", b"grpc-message": b""}, {b"grpc-status": b"0"})
 
@@ -75,21 +78,56 @@ class UnaryCall:
             return await self._call.recv_message()
         stream = self._stream
         assert stream is not None
+        await self._end(stream)
+        data = stream.message()
+        if data is None:
+            raise errors.ProtocolError(_NO_MESSAGE)
+        message = self._channel.codec.decode(data, self._reply_type)
+        return await message.decoded() if isinstance(message, BigMessage) else message
+
+    async def recv_entries(self, reader: EntryReader[T]) -> AsyncGenerator[list[T]]:
+        """Yield what the reader makes of the entries of a list; of a long one as they arrive, a few at a time.
+
+        Raises:
+            ContainerdError: The daemon refused, or went away meanwhile.
+        """
+        if self._call is not None:
+            async for made in self._call.recv_entries(reader):
+                yield made
+            return
+        stream, rest, has_ended = self._stream, b"", False
+        assert stream is not None
+        while True:
+            wanted = max(PIECE, reader.wanted) - len(rest)
+            if not has_ended:
+                await stream.arrived(wanted)
+                if has_ended := stream.done.done():
+                    await self._end(stream)
+            data = stream.take(wanted, rest)
+            if len(data) == len(rest):
+                break
+            made, end = reader.take(data)
+            rest = data[end:]
+            if made:
+                yield made
+            if stream.here:
+                await checkpoint()
+        reader.end()
+        if not reader.messages:
+            raise errors.ProtocolError(_NO_MESSAGE)
+
+    async def _end(self, stream: UnaryStream) -> None:
         try:
             await stream.done
             if dict(stream.headers or ()) != _ANSWER or dict(stream.trailers or ()) not in _OK:
                 self._as_call().judge(stream.headers, stream.trailers)
-            data = stream.message()
+            stream.check_whole()
         except Exception as error:
             await checkpoint_if_cancelled()  # a cancellation wins
             made = self._channel.translated(error, self.route, self._metadata)
             if made is None:
                 raise
             raise made from error
-        if data is None:
-            raise errors.ProtocolError("the daemon answered OK without a message")
-        message = self._channel.codec.decode(data, self._reply_type)
-        return await message.decoded() if isinstance(message, BigMessage) else message
 
     def _as_call(self) -> Call:
         return self._channel.call(

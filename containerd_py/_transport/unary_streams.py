@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -41,30 +42,67 @@ Header = tuple[bytes, bytes]
 class UnaryStream:
     """One call: what has arrived of its answer, and a future for the end of it."""
 
-    __slots__ = ("announced", "done", "headers", "owed", "pieces", "size", "stream_id", "trailers")
+    __slots__ = (
+        "announced",
+        "done",
+        "headers",
+        "here",
+        "owed",
+        "part",
+        "pieces",
+        "size",
+        "stream_id",
+        "trailers",
+        "wanted",
+    )
 
     def __init__(self, stream_id: int, done: asyncio.Future[None]) -> None:
         self.stream_id = stream_id
         self.done = done
         self.headers: Iterable[Header] | None = None
         self.trailers: Iterable[Header] | None = None
-        self.pieces: list[bytes | memoryview] = []
+        self.pieces: deque[bytes | memoryview] = deque()
         self.size = 0  # bytes that have arrived
+        self.here = 0  # bytes of them in `pieces`
+        self.wanted = 0  # bytes that somebody waits for
+        self.part: asyncio.Future[None] | None = None  # told when they are here, or no more comes
         self.announced = -1  # bytes of the message and its prefix, once known
         self.owed = 0  # bytes of window to be given back
 
-    def message(self) -> bytes | None:
-        """Return the message's bytes, None where there is none.
+    async def arrived(self, size: int) -> None:
+        """Wait until so many bytes are here, or all that there are."""
+        while self.here < size and not self.done.done():
+            self.wanted, self.part = size, asyncio.get_running_loop().create_future()
+            try:
+                await self.part
+            finally:
+                self.part = None
 
-        Raises:
-            ProtocolError: It is not whole.
-        """
+    def take(self, size: int, before: bytes) -> bytes:
+        """Return so many bytes or a few more, if they are here, behind others."""
+        taken: list[bytes | memoryview] = [before]
+        while size > 0 and self.pieces:
+            piece = self.pieces.popleft()
+            taken.append(piece)
+            size -= len(piece)
+            self.here -= len(piece)
+        return b"".join(taken)
+
+    def message(self) -> bytes | None:
+        """Return the message's bytes, None where there is none; `check_whole` before."""
         if not self.size:
             return None
-        if self.size != self.announced:
-            raise errors.ProtocolError(f"the daemon's answer ended within its message, after {self.size} bytes")
         first, *others = self.pieces if len(self.pieces[0]) >= _PREFIX else [b"".join(self.pieces)]
         return b"".join((first[_PREFIX:], *others))
+
+    def check_whole(self) -> None:
+        """See that nothing is missing at the end.
+
+        Raises:
+            ProtocolError: The message is not whole.
+        """
+        if self.size and self.size != self.announced:
+            raise errors.ProtocolError(f"the daemon's answer ended within its message, after {self.size} bytes")
 
     def look_at_prefix(self) -> None:
         """Learn the message's size, once its prefix is here; see that no more than it arrives.
@@ -92,10 +130,23 @@ class UnaryStream:
         """Wake who waits."""
         if self.done.done():
             return
+        self._tell_waiter()
         if error is None:
             self.done.set_result(None)
         else:
             self.done.set_exception(error)
+
+    def add(self, pieces: list[memoryview], size: int) -> None:
+        """Append what arrived."""
+        self.pieces += pieces
+        self.size += size
+        self.here += size
+        if self.here >= self.wanted:
+            self._tell_waiter()
+
+    def _tell_waiter(self) -> None:
+        if self.part is not None and not self.part.done():
+            self.part.set_result(None)
 
 
 class UnaryStreams:
@@ -181,8 +232,7 @@ class UnaryStreams:
         stream = self._open.get(stream_id)
         if stream is None:
             return
-        stream.pieces += pieces
-        stream.size += size
+        stream.add(pieces, size)
         try:
             stream.look_at_prefix()
         except errors.ProtocolError as error:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -18,20 +17,32 @@ from containerd_py._generated.containerd.services.containers.v1 import (
     CreateContainerRequest,
     DeleteContainerRequest,
     GetContainerRequest,
+    ListContainerMessage,
     ListContainersRequest,
+    ListContainersResponse,
     UpdateContainerRequest,
 )
 from containerd_py._generated.google.protobuf import Any as WireAny
 from containerd_py._transport.connection import Rpc
 from containerd_py._transport.scope import check_identifier
-from containerd_py.errors import ConnectionLostError, ResourceExhaustedError
+from containerd_py.errors import ResourceExhaustedError
 from containerd_py.filters import checked_filters
 from containerd_py.labels import check_labels
 from containerd_py.services.runc import options_value
-from containerd_py.services.wire import any_from_wire, any_to_wire, converted, mask_to_wire, required, time_from_wire
+from containerd_py.services.wire import (
+    any_from_bytes,
+    any_from_wire,
+    any_to_wire,
+    mask_to_wire,
+    required,
+    time_from_bytes,
+    typed_from_any,
+)
 from containerd_py.types import NO_LABELS, Timestamp, frozen_map
 from containerd_py.typeurl import TypedValue
 
+LIST_ROUTE: Final = "/containerd.services.containers.v1.Containers/List"
+STREAM_ROUTE: Final = "/containerd.services.containers.v1.Containers/ListStream"
 _NO_EXTENSIONS: Final[Mapping[str, TypedValue]] = MappingProxyType({})
 
 
@@ -72,25 +83,44 @@ class ContainerRecord:
     updated_at: Timestamp | None = None
 
 
-def _record_from_wire(value: WireContainer | None) -> ContainerRecord:
-    container = required(value, "the container")
-    runtime = ContainerRuntime() if container.runtime is None else container.runtime
+@lru_cache(maxsize=64)  # there are few, and containers by the thousand
+def _runtime(data: bytes | None) -> Runtime:
+    runtime = ContainerRuntime.parse(data or b"")
+    return Runtime(name=runtime.name, options=any_from_wire(runtime.options))
+
+
+def _record(data: bytes, begin: int, end: int) -> ContainerRecord:
+    (
+        id,  # noqa: A001
+        labels,
+        image,
+        runtime,
+        spec,
+        snapshotter,
+        snapshot_key,
+        created_at,
+        updated_at,
+        extensions,
+        sandbox,
+    ) = WireContainer.values(data, begin, end)
     return ContainerRecord(
-        id=container.id,
-        labels=container.labels,
-        image=container.image,
-        runtime=Runtime(name=runtime.name, options=any_from_wire(runtime.options)),
-        spec=any_from_wire(container.spec),
-        snapshotter=container.snapshotter,
-        snapshot_key=container.snapshot_key,
-        extensions={
-            name: TypedValue(type_url=extension.type_url, value=extension.value)
-            for name, extension in container.extensions.items()
-        },
-        sandbox=container.sandbox,
-        created_at=time_from_wire(container.created_at),
-        updated_at=time_from_wire(container.updated_at),
+        id=id,
+        labels=labels,
+        image=image,
+        runtime=_runtime(runtime),
+        spec=any_from_bytes(spec),
+        snapshotter=snapshotter,
+        snapshot_key=snapshot_key,
+        extensions={name: typed_from_any(extension) for name, extension in extensions.items()} if extensions else {},
+        sandbox=sandbox,
+        created_at=time_from_bytes(created_at),
+        updated_at=time_from_bytes(updated_at),
     )
+
+
+def _record_from_wire(value: WireContainer | None) -> ContainerRecord:
+    data = bytes(required(value, "the container"))
+    return _record(data, 0, len(data))
 
 
 def _record_to_wire(record: ContainerRecord) -> WireContainer:
@@ -134,8 +164,8 @@ class ContainersService:
     async def open_list(self, filters: Iterable[str] = ()) -> AsyncIterator[AsyncIterator[ContainerRecord]]:
         """Lend an iterator over records as the daemon finds them (Containers.ListStream)."""
         request = ListContainersRequest(filters=checked_filters(filters))
-        async with self._rpc.stream(self._stub.list_stream, request) as messages:
-            yield (_record_from_wire(message.container) async for message in messages)
+        async with self._rpc.entries(STREAM_ROUTE, request, ListContainerMessage, _record) as found:
+            yield (record async for records in found for record in records)
 
     async def list(self, filters: Iterable[str] = ()) -> list[ContainerRecord]:
         """Return the records that match any of the filters, all without one (Containers.List).
@@ -143,20 +173,12 @@ class ContainersService:
         More than one message holds, 16 MiB, come as a stream instead (Containers.ListStream). Filter fields: `id`,
         `runtime.name`, `image`, `labels`.
         """
-        wanted = checked_filters(filters)
+        request = ListContainersRequest(filters=checked_filters(filters))
         try:
             # One message for all takes the daemon and us a fraction of the time that one for each takes.
-            reply = await self._rpc.read(self._stub.list, ListContainersRequest(filters=wanted))
+            return await self._rpc.list(LIST_ROUTE, request, ListContainersResponse, _record, is_stream=False)
         except ResourceExhaustedError:
-            try:
-                return await self._list_streamed(wanted)
-            except ConnectionLostError:
-                return await self._list_streamed(wanted)
-        return await converted(reply.containers, _record_from_wire)
-
-    async def _list_streamed(self, filters: builtins.list[str]) -> builtins.list[ContainerRecord]:
-        async with self.open_list(filters) as found:
-            return [record async for record in found]
+            return await self._rpc.list(STREAM_ROUTE, request, ListContainerMessage, _record)
 
     async def create(self, record: ContainerRecord) -> ContainerRecord:
         """Create a record (Containers.Create).

@@ -18,6 +18,7 @@ from containerd_py._generated.containerd.services.content.v1 import (
     DeleteContentRequest,
     InfoRequest,
     ListContentRequest,
+    ListContentResponse,
     ListStatusesRequest,
     ReadContentRequest,
     ReadContentResponse,
@@ -31,9 +32,10 @@ from containerd_py.errors import ConnectionLostError, DaemonConnectError, DataLo
 from containerd_py.filters import checked_filters
 from containerd_py.labels import check_labels
 from containerd_py.services.content_writer import ContentWriter, open_session
-from containerd_py.services.wire import converted, label_mask, mask_to_wire, required, time_from_wire
+from containerd_py.services.wire import converted, label_mask, mask_to_wire, required, time_from_bytes, time_from_wire
 from containerd_py.types import NO_LABELS, Timestamp, frozen_map
 
+LIST_ROUTE: Final = "/containerd.services.content.v1.Content/List"
 READ_ROUTE: Final = "/containerd.services.content.v1.Content/Read"
 _DATA_FIELD: Final = 2  # ReadContentResponse.data
 # While another client writes the same ingest: random pauses below a bound that doubles (Go client: 16 ms to 2048 ms).
@@ -67,15 +69,20 @@ class IngestStatus:
     updated_at: Timestamp | None = None
 
 
-def _info_from_wire(value: WireInfo | None) -> ContentInfo:
-    info = required(value, "the content's info")
+def _info(data: bytes, begin: int, end: int) -> ContentInfo:
+    digest, size, created_at, updated_at, labels = WireInfo.values(data, begin, end)
     return ContentInfo(
-        digest=info.digest,
-        size=info.size,
-        labels=info.labels,
-        created_at=time_from_wire(info.created_at),
-        updated_at=time_from_wire(info.updated_at),
+        digest=digest,
+        size=size,
+        labels=labels,
+        created_at=time_from_bytes(created_at),
+        updated_at=time_from_bytes(updated_at),
     )
+
+
+def _info_from_wire(value: WireInfo | None) -> ContentInfo:
+    data = bytes(required(value, "the content's info"))
+    return _info(data, 0, len(data))
 
 
 def _status_from_wire(value: WireStatus | None) -> IngestStatus:
@@ -121,23 +128,17 @@ class ContentService:
     @asynccontextmanager
     async def open_list(self, filters: Iterable[str] = ()) -> AsyncIterator[AsyncIterator[ContentInfo]]:
         """Lend an iterator over blobs as the daemon finds them (Content.List)."""
-        async with self._rpc.stream(self._stub.list, ListContentRequest(filters=checked_filters(filters))) as messages:
-            yield (_info_from_wire(info) async for message in messages for info in message.info)
+        request = ListContentRequest(filters=checked_filters(filters))
+        async with self._rpc.entries(LIST_ROUTE, request, ListContentResponse, _info) as found:
+            yield (info async for infos in found for info in infos)
 
     async def list(self, filters: Iterable[str] = ()) -> list[ContentInfo]:
         """Return the blobs that match any of the filters, all without one (Content.List).
 
         Filter fields: `digest`, `labels`, `size`.
         """
-        wanted = checked_filters(filters)
-        try:
-            return await self._list(wanted)
-        except ConnectionLostError:
-            return await self._list(wanted)
-
-    async def _list(self, filters: Iterable[str]) -> builtins.list[ContentInfo]:
-        async with self.open_list(filters) as found:
-            return [info async for info in found]
+        request = ListContentRequest(filters=checked_filters(filters))
+        return await self._rpc.list(LIST_ROUTE, request, ListContentResponse, _info)
 
     async def delete(self, digest: str) -> None:
         """Remove a blob from this namespace (Content.Delete); the garbage collection frees its space.

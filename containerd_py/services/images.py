@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from typing import Final
 
 import attrs
 
@@ -13,6 +14,7 @@ from containerd_py._generated.containerd.services.images.v1 import (
     GetImageRequest,
     ImagesStub,
     ListImagesRequest,
+    ListImagesResponse,
     UpdateImageRequest,
 )
 from containerd_py._generated.containerd.services.images.v1 import Image as WireImage
@@ -20,15 +22,16 @@ from containerd_py._transport.connection import Rpc
 from containerd_py.filters import checked_filters
 from containerd_py.labels import check_labels
 from containerd_py.services.wire import (
-    converted,
-    descriptor_from_wire,
+    descriptor_from_bytes,
     descriptor_to_wire,
     mask_to_wire,
     required,
-    time_from_wire,
+    time_from_bytes,
     time_to_wire,
 )
 from containerd_py.types import NO_LABELS, Descriptor, Timestamp, frozen_map
+
+LIST_ROUTE: Final = "/containerd.services.images.v1.Images/List"
 
 
 @attrs.frozen(kw_only=True)
@@ -45,15 +48,20 @@ class ImageRecord:
     updated_at: Timestamp | None = None
 
 
-def _record_from_wire(value: WireImage | None) -> ImageRecord:
-    image = required(value, "the image")
+def _record(data: bytes, begin: int, end: int) -> ImageRecord:
+    name, labels, target, created_at, updated_at = WireImage.values(data, begin, end)
     return ImageRecord(
-        name=image.name,
-        target=descriptor_from_wire(required(image.target, "the image's target")),
-        labels=image.labels,
-        created_at=time_from_wire(image.created_at),
-        updated_at=time_from_wire(image.updated_at),
+        name=name,
+        target=descriptor_from_bytes(required(target, "the image's target")),
+        labels=labels,
+        created_at=time_from_bytes(created_at),
+        updated_at=time_from_bytes(updated_at),
     )
+
+
+def _record_from_wire(value: WireImage | None) -> ImageRecord:
+    data = bytes(required(value, "the image"))
+    return _record(data, 0, len(data))
 
 
 def _record_to_wire(record: ImageRecord) -> WireImage:
@@ -85,8 +93,8 @@ class ImagesService:
 
         Filter fields: `name`, `target.digest`, `target.mediatype`, `labels`, `annotations`.
         """
-        reply = await self._rpc.read(self._stub.list, ListImagesRequest(filters=checked_filters(filters)))
-        return await converted(reply.images, _record_from_wire)
+        request = ListImagesRequest(filters=checked_filters(filters))
+        return await self._rpc.list(LIST_ROUTE, request, ListImagesResponse, _record, is_stream=False)
 
     async def create(self, record: ImageRecord, *, source_date_epoch: Timestamp | None = None) -> ImageRecord:
         """Create a record (Images.Create); `source_date_epoch` becomes its creation time, from containerd 1.7 on.

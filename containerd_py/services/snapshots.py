@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import builtins
 import enum
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import cached_property
+from typing import Final
 
 import attrs
 
@@ -14,6 +14,7 @@ from containerd_py._generated.containerd.services.snapshots.v1 import (
     CleanupRequest,
     CommitSnapshotRequest,
     ListSnapshotsRequest,
+    ListSnapshotsResponse,
     MountsRequest,
     PrepareSnapshotRequest,
     RemoveSnapshotRequest,
@@ -26,11 +27,12 @@ from containerd_py._generated.containerd.services.snapshots.v1 import (
 from containerd_py._generated.containerd.services.snapshots.v1 import Info as WireInfo
 from containerd_py._generated.containerd.services.snapshots.v1 import Kind as WireKind
 from containerd_py._transport.connection import Rpc
-from containerd_py.errors import ConnectionLostError
 from containerd_py.filters import checked_filters
 from containerd_py.labels import check_labels
-from containerd_py.services.wire import label_mask, mask_to_wire, mounts_from_wire, required, time_from_wire
+from containerd_py.services.wire import label_mask, mask_to_wire, mounts_from_wire, required, time_from_bytes
 from containerd_py.types import NO_LABELS, Mount, Timestamp, frozen_map
+
+LIST_ROUTE: Final = "/containerd.services.snapshots.v1.Snapshots/List"
 
 
 class SnapshotKind(enum.StrEnum):
@@ -74,16 +76,21 @@ class Usage:
     inodes: int
 
 
-def _info_from_wire(value: WireInfo | None) -> SnapshotInfo:
-    info = required(value, "the snapshot")
+def _info(data: bytes, begin: int, end: int) -> SnapshotInfo:
+    name, parent, kind, created_at, updated_at, labels = WireInfo.values(data, begin, end)
     return SnapshotInfo(
-        name=info.name,
-        parent=info.parent,
-        kind=_KINDS.get(info.kind, SnapshotKind.UNKNOWN),
-        labels=info.labels,
-        created_at=time_from_wire(info.created_at),
-        updated_at=time_from_wire(info.updated_at),
+        name=name,
+        parent=parent,
+        kind=_KINDS.get(kind, SnapshotKind.UNKNOWN),
+        labels=labels,
+        created_at=time_from_bytes(created_at),
+        updated_at=time_from_bytes(updated_at),
     )
+
+
+def _info_from_wire(value: WireInfo | None) -> SnapshotInfo:
+    data = bytes(required(value, "the snapshot"))
+    return _info(data, 0, len(data))
 
 
 class SnapshotsService:
@@ -165,23 +172,16 @@ class SnapshotsService:
     async def open_list(self, filters: Iterable[str] = ()) -> AsyncIterator[AsyncIterator[SnapshotInfo]]:
         """Lend an iterator over snapshots as the daemon finds them (Snapshots.List)."""
         request = ListSnapshotsRequest(snapshotter=self.snapshotter, filters=checked_filters(filters))
-        async with self._rpc.stream(self._stub.list, request) as messages:
-            yield (_info_from_wire(info) async for message in messages for info in message.info)
+        async with self._rpc.entries(LIST_ROUTE, request, ListSnapshotsResponse, _info) as found:
+            yield (info async for infos in found for info in infos)
 
     async def list(self, filters: Iterable[str] = ()) -> list[SnapshotInfo]:
         """Return the snapshots that match any of the filters, all without one (Snapshots.List).
 
         Filter fields: `kind`, `name`, `parent`, `labels`.
         """
-        wanted = checked_filters(filters)
-        try:
-            return await self._list(wanted)
-        except ConnectionLostError:
-            return await self._list(wanted)
-
-    async def _list(self, filters: Iterable[str]) -> builtins.list[SnapshotInfo]:
-        async with self.open_list(filters) as found:
-            return [info async for info in found]
+        request = ListSnapshotsRequest(snapshotter=self.snapshotter, filters=checked_filters(filters))
+        return await self._rpc.list(LIST_ROUTE, request, ListSnapshotsResponse, _info)
 
     async def usage(self, key: str) -> Usage:
         """Return what the snapshot takes itself (Snapshots.Usage); slow for an active one, which is walked."""

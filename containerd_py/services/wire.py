@@ -42,13 +42,18 @@ def required(value: T | None, what: str) -> T:
 
 def time_from_wire(value: WireTimestamp | None) -> Timestamp | None:
     """Return a point in time; None where there is none or it is Go's zero time."""
-    if value is None or value.seconds <= _GO_ZERO_TIME:
-        return None
-    return _moment(value.seconds, value.nanos)
+    return None if value is None else _moment(value.seconds, value.nanos)
 
 
-@lru_cache(maxsize=16)  # most records were created and last updated at the same time
+@lru_cache(maxsize=64)  # most records were created and last updated at the same time
+def time_from_bytes(data: bytes | None) -> Timestamp | None:
+    """Return the same for a timestamp that was left undecoded."""
+    return None if data is None else _moment(*WireTimestamp.values(data, 0, len(data)))
+
+
 def _moment(seconds: int, nanos: int) -> Timestamp | None:
+    if seconds <= _GO_ZERO_TIME:
+        return None
     try:
         return Timestamp.from_parts(seconds, nanos)
     except OverflowError:
@@ -72,6 +77,13 @@ def time_to_wire(value: Timestamp | None) -> WireTimestamp | None:
 def descriptor_from_wire(value: WireDescriptor) -> Descriptor:
     """Return a descriptor; the daemon keeps no platform, URLs or inline data."""
     return Descriptor(media_type=value.media_type, digest=value.digest, size=value.size, annotations=value.annotations)
+
+
+@lru_cache(maxsize=64)  # an image has many names
+def descriptor_from_bytes(data: bytes) -> Descriptor:
+    """Return the same for one that was left undecoded."""
+    media_type, digest, size, annotations = WireDescriptor.values(data, 0, len(data))
+    return Descriptor(media_type=media_type, digest=digest, size=size, annotations=annotations)
 
 
 def descriptor_to_wire(value: Descriptor) -> WireDescriptor:
@@ -107,6 +119,20 @@ def any_from_wire(value: WireAny | None) -> TypedValue | None:
     if value is None or not (value.type_url or value.value):
         return None
     return TypedValue(type_url=value.type_url, value=value.value)
+
+
+def any_from_bytes(data: bytes | None) -> TypedValue | None:
+    """Return the same for one that was left undecoded."""
+    if not data:
+        return None
+    type_url, value = WireAny.values(data, 0, len(data))
+    return TypedValue(type_url=type_url, value=value) if type_url or value else None
+
+
+def typed_from_any(data: bytes) -> TypedValue:
+    """Return a typed value that was left undecoded."""
+    type_url, value = WireAny.values(data, 0, len(data))
+    return TypedValue(type_url=type_url, value=value)
 
 
 def any_to_wire(value: TypedValue | None) -> WireAny | None:

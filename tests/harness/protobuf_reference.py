@@ -78,6 +78,22 @@ def content(message, descriptor: Descriptor) -> dict[str, object]:
     return {field.name: _content_of(message, field) for field in descriptor.fields}
 
 
+def decoded_content(field: FieldDescriptor, value) -> object:
+    """Return the same for a field's value in which messages were left undecoded."""
+    if is_map(field):
+        within = field.message_type.fields_by_name["value"]
+        return {key: _one(_decoded(item, within), within) for key, item in value.items()}
+    if field.is_repeated:
+        return [_one(_decoded(item, field), field) for item in value]
+    return _one(_decoded(value, field), field)
+
+
+def _decoded(value, field: FieldDescriptor):
+    return (
+        our_class(field.message_type.full_name).parse(value) if field.type == MESSAGE and value is not None else value
+    )
+
+
 def _content_of(message, field: FieldDescriptor) -> object:
     value = getattr(message, field.name if isinstance(message, Message) else pythonize_field_name(field.name))
     if is_map(field):

@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, as_bytes, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -148,6 +148,87 @@ def decode_Descriptor(data, at, limit, message=None):
     message.annotations = field_annotations
     message._unknown_fields = unknown
     return message
+
+
+def values_Descriptor(data, at, limit):
+    field_media_type = ""
+    field_digest = ""
+    field_size = 0
+    field_annotations = {}
+    while at < limit:
+        start = at
+        end = 0
+        tag = data[at]
+        at += 1
+        if tag > 127:
+            tag, at = long_tag(data, at - 1)
+        if tag == 10:
+            size = data[at]
+            at += 1
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
+                at, end = end_of(data, at - 1, limit)
+            field_media_type = data[at:end].decode()
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if tag == 18:
+            size = data[at]
+            at += 1
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
+                at, end = end_of(data, at - 1, limit)
+            field_digest = data[at:end].decode()
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if tag == 24:
+            field_size = data[at]
+            end = at + 1
+            if field_size > 127:
+                field_size, end = varint(data, at)
+                if field_size >= 9223372036854775808:
+                    field_size -= 18446744073709551616
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        while tag == 42:
+            size = data[at]
+            at += 1
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
+                at, end = end_of(data, at - 1, limit)
+            text_entry(data, at, end, field_annotations)
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+    if at > limit:
+        raise IndexError
+    return field_media_type, field_digest, field_size, field_annotations
 
 
 def encode_Envelope(message):
@@ -1329,6 +1410,7 @@ def decode_SandboxRuntime(data, at, limit, message=None):
 
 Descriptor._encode = encode_Descriptor
 Descriptor._decode = staticmethod(decode_Descriptor)
+Descriptor.values = staticmethod(values_Descriptor)
 Envelope._encode = encode_Envelope
 Envelope._decode = staticmethod(decode_Envelope)
 Metric._encode = encode_Metric

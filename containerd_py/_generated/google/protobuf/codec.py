@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, as_bytes, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -100,6 +100,57 @@ def decode_Any(data, at, limit, message=None):
     message.value = field_value
     message._unknown_fields = unknown
     return message
+
+
+def values_Any(data, at, limit):
+    field_type_url = ""
+    field_value = b""
+    while at < limit:
+        start = at
+        end = 0
+        tag = data[at]
+        at += 1
+        if tag > 127:
+            tag, at = long_tag(data, at - 1)
+        if tag == 10:
+            size = data[at]
+            at += 1
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
+                at, end = end_of(data, at - 1, limit)
+            field_type_url = data[at:end].decode()
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if tag == 18:
+            size = data[at]
+            at += 1
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
+                at, end = end_of(data, at - 1, limit)
+            field_value = data[at:end]
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+    if at > limit:
+        raise IndexError
+    return field_type_url, field_value
 
 
 def encode_Duration(message):
@@ -312,8 +363,53 @@ def decode_Timestamp(data, at, limit, message=None):
     return message
 
 
+def values_Timestamp(data, at, limit):
+    field_seconds = 0
+    field_nanos = 0
+    while at < limit:
+        start = at
+        end = 0
+        tag = data[at]
+        at += 1
+        if tag > 127:
+            tag, at = long_tag(data, at - 1)
+        if tag == 8:
+            field_seconds = data[at]
+            end = at + 1
+            if field_seconds > 127:
+                field_seconds, end = varint(data, at)
+                if field_seconds >= 9223372036854775808:
+                    field_seconds -= 18446744073709551616
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if tag == 16:
+            field_nanos = data[at]
+            end = at + 1
+            if field_nanos > 127:
+                field_nanos, end = varint(data, at)
+                field_nanos &= 4294967295
+                if field_nanos >= 2147483648:
+                    field_nanos -= 4294967296
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+    if at > limit:
+        raise IndexError
+    return field_seconds, field_nanos
+
+
 Any._encode = encode_Any
 Any._decode = staticmethod(decode_Any)
+Any.values = staticmethod(values_Any)
 Duration._encode = encode_Duration
 Duration._decode = staticmethod(decode_Duration)
 Empty._encode = encode_Empty
@@ -322,3 +418,4 @@ FieldMask._encode = encode_FieldMask
 FieldMask._decode = staticmethod(decode_FieldMask)
 Timestamp._encode = encode_Timestamp
 Timestamp._decode = staticmethod(decode_Timestamp)
+Timestamp.values = staticmethod(values_Timestamp)

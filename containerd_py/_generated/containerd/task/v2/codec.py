@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, as_bytes, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 

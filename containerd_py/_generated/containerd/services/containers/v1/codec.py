@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, as_bytes, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -347,6 +347,210 @@ def decode_Container(data, at, limit, message=None):
     message.sandbox = field_sandbox
     message._unknown_fields = unknown
     return message
+
+
+def values_Container(data, at, limit):
+    field_id = ""
+    field_labels = {}
+    field_image = ""
+    field_runtime = None
+    field_spec = None
+    field_snapshotter = ""
+    field_snapshot_key = ""
+    field_created_at = None
+    field_updated_at = None
+    field_extensions = {}
+    field_sandbox = ""
+    while at < limit:
+        start = at
+        end = 0
+        tag = data[at]
+        at += 1
+        if tag > 127:
+            tag, at = long_tag(data, at - 1)
+        if tag == 10:
+            size = data[at]
+            at += 1
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
+                at, end = end_of(data, at - 1, limit)
+            field_id = data[at:end].decode()
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        while tag == 18:
+            size = data[at]
+            at += 1
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
+                at, end = end_of(data, at - 1, limit)
+            text_entry(data, at, end, field_labels)
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if tag == 26:
+            size = data[at]
+            at += 1
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
+                at, end = end_of(data, at - 1, limit)
+            field_image = data[at:end].decode()
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if tag == 34:
+            size = data[at]
+            at += 1
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
+                at, end = end_of(data, at - 1, limit)
+            field_runtime = data[at:end] if field_runtime is None else field_runtime + data[at:end]
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if tag == 42:
+            size = data[at]
+            at += 1
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
+                at, end = end_of(data, at - 1, limit)
+            field_spec = data[at:end] if field_spec is None else field_spec + data[at:end]
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if tag == 50:
+            size = data[at]
+            at += 1
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
+                at, end = end_of(data, at - 1, limit)
+            field_snapshotter = data[at:end].decode()
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if tag == 58:
+            size = data[at]
+            at += 1
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
+                at, end = end_of(data, at - 1, limit)
+            field_snapshot_key = data[at:end].decode()
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if tag == 66:
+            size = data[at]
+            at += 1
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
+                at, end = end_of(data, at - 1, limit)
+            field_created_at = data[at:end] if field_created_at is None else field_created_at + data[at:end]
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if tag == 74:
+            size = data[at]
+            at += 1
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
+                at, end = end_of(data, at - 1, limit)
+            field_updated_at = data[at:end] if field_updated_at is None else field_updated_at + data[at:end]
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        while tag == 82:
+            size = data[at]
+            at += 1
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
+                at, end = end_of(data, at - 1, limit)
+            message_entry(data, at, end, field_extensions, as_bytes)
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if tag == 90:
+            size = data[at]
+            at += 1
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
+                at, end = end_of(data, at - 1, limit)
+            field_sandbox = data[at:end].decode()
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+    if at > limit:
+        raise IndexError
+    return field_id, field_labels, field_image, field_runtime, field_spec, field_snapshotter, field_snapshot_key, field_created_at, field_updated_at, field_extensions, field_sandbox
 
 
 def encode_ContainerRuntime(message):
@@ -1022,6 +1226,7 @@ def decode_UpdateContainerResponse(data, at, limit, message=None):
 
 Container._encode = encode_Container
 Container._decode = staticmethod(decode_Container)
+Container.values = staticmethod(values_Container)
 ContainerRuntime._encode = encode_ContainerRuntime
 ContainerRuntime._decode = staticmethod(decode_ContainerRuntime)
 CreateContainerRequest._encode = encode_CreateContainerRequest

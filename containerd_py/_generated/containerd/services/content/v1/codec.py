@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, as_bytes, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -299,6 +299,104 @@ def decode_Info(data, at, limit, message=None):
     message.labels = field_labels
     message._unknown_fields = unknown
     return message
+
+
+def values_Info(data, at, limit):
+    field_digest = ""
+    field_size = 0
+    field_created_at = None
+    field_updated_at = None
+    field_labels = {}
+    while at < limit:
+        start = at
+        end = 0
+        tag = data[at]
+        at += 1
+        if tag > 127:
+            tag, at = long_tag(data, at - 1)
+        if tag == 10:
+            size = data[at]
+            at += 1
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
+                at, end = end_of(data, at - 1, limit)
+            field_digest = data[at:end].decode()
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if tag == 16:
+            field_size = data[at]
+            end = at + 1
+            if field_size > 127:
+                field_size, end = varint(data, at)
+                if field_size >= 9223372036854775808:
+                    field_size -= 18446744073709551616
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if tag == 26:
+            size = data[at]
+            at += 1
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
+                at, end = end_of(data, at - 1, limit)
+            field_created_at = data[at:end] if field_created_at is None else field_created_at + data[at:end]
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if tag == 34:
+            size = data[at]
+            at += 1
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
+                at, end = end_of(data, at - 1, limit)
+            field_updated_at = data[at:end] if field_updated_at is None else field_updated_at + data[at:end]
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        while tag == 42:
+            size = data[at]
+            at += 1
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
+                at, end = end_of(data, at - 1, limit)
+            text_entry(data, at, end, field_labels)
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+    if at > limit:
+        raise IndexError
+    return field_digest, field_size, field_created_at, field_updated_at, field_labels
 
 
 def encode_InfoRequest(message):
@@ -1574,6 +1672,7 @@ DeleteContentRequest._encode = encode_DeleteContentRequest
 DeleteContentRequest._decode = staticmethod(decode_DeleteContentRequest)
 Info._encode = encode_Info
 Info._decode = staticmethod(decode_Info)
+Info.values = staticmethod(values_Info)
 InfoRequest._encode = encode_InfoRequest
 InfoRequest._decode = staticmethod(decode_InfoRequest)
 InfoResponse._encode = encode_InfoResponse

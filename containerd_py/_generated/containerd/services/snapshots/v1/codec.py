@@ -4,7 +4,7 @@ from math import copysign
 from struct import Struct
 
 from containerd_py._codec.wire_format import (
-    SIZES, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
+    SIZES, as_bytes, end_of, int32, int64, long_tag, message_entry, packed, skip, text_entry, uint32, uint64,
     unsigned_varint, varint,
 )
 
@@ -408,6 +408,123 @@ def decode_Info(data, at, limit, message=None):
     message.labels = field_labels
     message._unknown_fields = unknown
     return message
+
+
+def values_Info(data, at, limit):
+    field_name = ""
+    field_parent = ""
+    field_kind = Kind(0)
+    field_created_at = None
+    field_updated_at = None
+    field_labels = {}
+    while at < limit:
+        start = at
+        end = 0
+        tag = data[at]
+        at += 1
+        if tag > 127:
+            tag, at = long_tag(data, at - 1)
+        if tag == 10:
+            size = data[at]
+            at += 1
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
+                at, end = end_of(data, at - 1, limit)
+            field_name = data[at:end].decode()
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if tag == 18:
+            size = data[at]
+            at += 1
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
+                at, end = end_of(data, at - 1, limit)
+            field_parent = data[at:end].decode()
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if tag == 24:
+            field_kind = data[at]
+            end = at + 1
+            if field_kind > 127:
+                field_kind, end = varint(data, at)
+                field_kind &= 4294967295
+                if field_kind >= 2147483648:
+                    field_kind -= 4294967296
+            field_kind = members_of_Kind.get(field_kind) or Kind(field_kind)
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if tag == 34:
+            size = data[at]
+            at += 1
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
+                at, end = end_of(data, at - 1, limit)
+            field_created_at = data[at:end] if field_created_at is None else field_created_at + data[at:end]
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if tag == 42:
+            size = data[at]
+            at += 1
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
+                at, end = end_of(data, at - 1, limit)
+            field_updated_at = data[at:end] if field_updated_at is None else field_updated_at + data[at:end]
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        while tag == 50:
+            size = data[at]
+            at += 1
+            if size < 128:
+                end = at + size
+            elif (more := data[at]) < 128:
+                at += 1
+                end = at + size + (more << 7) - 128
+            else:
+                at, end = end_of(data, at - 1, limit)
+            text_entry(data, at, end, field_labels)
+            if end >= limit:
+                at = end
+                break
+            tag = data[end]
+            at = end + 1
+        if end:
+            at = end
+        else:
+            at = skip(data, tag, at, limit)
+    if at > limit:
+        raise IndexError
+    return field_name, field_parent, field_kind, field_created_at, field_updated_at, field_labels
 
 
 def encode_ListSnapshotsRequest(message):
@@ -1600,6 +1717,7 @@ CommitSnapshotRequest._encode = encode_CommitSnapshotRequest
 CommitSnapshotRequest._decode = staticmethod(decode_CommitSnapshotRequest)
 Info._encode = encode_Info
 Info._decode = staticmethod(decode_Info)
+Info.values = staticmethod(values_Info)
 ListSnapshotsRequest._encode = encode_ListSnapshotsRequest
 ListSnapshotsRequest._decode = staticmethod(decode_ListSnapshotsRequest)
 ListSnapshotsResponse._encode = encode_ListSnapshotsResponse
