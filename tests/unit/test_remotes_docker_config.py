@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import stat
-import time
 from pathlib import Path
 
 import anyio
@@ -243,14 +242,12 @@ async def test_hanging_helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_cancelled_helper(tmp_path: Path) -> None:
-    """A helper whose caller is cancelled is killed with all it started, at once."""
+    """A helper whose caller is cancelled is killed with all it started."""
     helper(tmp_path, "own", f'sleep 60 & echo $! >"{tmp_path}/child"; wait')
     config = write(tmp_path, {"credsStore": "own"})
-    started = time.monotonic()
-    with anyio.move_on_after(0.5) as scope:
+    with anyio.fail_after(30), anyio.move_on_after(0.5) as scope:
         await config("reg.example")
     assert scope.cancelled_caught
-    assert time.monotonic() - started < 3
     await _gone(int((tmp_path / "child").read_text()))
 
 
