@@ -14,7 +14,7 @@ AT_ONCE = 20
 CONTAINERS = 500
 EXECS = 2_000
 WARM_UP = 40  # until every pool and cache has its size
-GROWTH = 16 * 1024  # KiB of memory that are no leak: the allocator's
+GROWTH = 4 * 1024  # KiB of memory that are no leak: fragments
 WORKERS = 5  # threads of anyio's pool, which has as many as were busy at once lately, by chance one more or less
 
 pytestmark = pytest.mark.timeout(3600)
