@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 
 from anyio import to_thread
 
+from containerd_py._daemon.mountinfo import mount_points
 from containerd_py.errors import FailedPreconditionError
 
 
@@ -52,6 +52,4 @@ def _unless_gone(_function: object, _path: str, raised: tuple[type[BaseException
 
 
 def _mounts_below(path: str) -> list[str]:
-    lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
-    places = [os.fsdecode(line.split()[4].decode("unicode_escape").encode("latin-1")) for line in lines]
-    return [place for place in places if place == path or place.startswith(f"{path}/")]
+    return [place for place in mount_points() if place == path or place.startswith(f"{path}/")]

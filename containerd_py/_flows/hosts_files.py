@@ -114,14 +114,14 @@ def _names(entry: HostsEntry, network: str) -> Iterator[str]:
 def _kept(text: str) -> Iterator[str]:
     """Yield the lines outside of the marked region: what the container, or somebody else, has written."""
     inside = False
-    for line in text.splitlines(keepends=True):
+    for line in text.removesuffix("\n").split("\n") if text else ():  # not splitlines(): a form feed ends no line
         mark = line.strip()
         if mark == _BEGIN:
             inside = True
         elif mark == _END:
             inside = False
         elif not inside:
-            yield line if line.endswith("\n") else f"{line}\n"
+            yield f"{line}\n"
 
 
 def _own_text(path: Path) -> str:

@@ -74,6 +74,17 @@ def test_hosts_files_keep_what_others_wrote(tmp_path: Path):
     assert victim.read_text() == "safe"
 
 
+def test_what_others_wrote_stays_as_it_is(tmp_path: Path):
+    """A form feed or another character that some take for the end of a line neither ends one nor adds one."""
+    enter(tmp_path, "a", {"net": "10.0.0.2/24"})
+    path = tmp_path / "a" / "hosts"
+    written = "1.2.3.4 a\x0cb\u2028c\rd\n\n"
+    path.write_bytes((written + path.read_text()).encode())
+    for host in "bcd":
+        enter(tmp_path, host, {"net": "10.0.0.3/24"})
+    assert path.read_bytes().startswith(f"{written}# <nerdctl>".encode())
+
+
 def test_a_broken_member_is_left_out(tmp_path: Path):
     """What another program has written about a container and cannot be read does not reach any hosts file."""
     for name, meta in {
