@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final
 
+from containerd_py.errors import CNIError
+
 TOOLS: Final = ("iptables", "ip6tables")
 _BOUND: Final = 30.0  # seconds a tool may take
 _FOLDERS: Final = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
@@ -19,13 +21,28 @@ _ISOLATION: Final = ("CNI-ISOLATION-STAGE-1", "CNI-ISOLATION-STAGE-2")  # of the
 
 
 def run_tool(tool: str, *arguments: str) -> subprocess.CompletedProcess[str] | None:
-    """Run one of the system's own tools; return None where it is not installed."""
+    """Run one of the system's own tools; return None where it is not installed.
+
+    Raises:
+        CNIError: It did not end: most likely another program holds the lock of the rules.
+    """
     program = shutil.which(tool, path=_FOLDERS)
     if program is None:
         return None
-    return subprocess.run(
-        [program, *arguments], capture_output=True, text=True, check=False, timeout=_BOUND, stdin=subprocess.DEVNULL
-    )
+    try:
+        return subprocess.run(
+            [program, *arguments],
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            check=False,
+            timeout=_BOUND,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CNIError(
+            f"{tool} did not end within {_BOUND:g} s and was killed: does another program hold its lock?"
+        ) from error
 
 
 def remove_bridge_rules(bridge: str) -> None:
@@ -52,8 +69,11 @@ def remove_container_rules(network: str, container_id: str) -> None:
 
 def _rules(tool: str, table: str) -> Iterator[list[str]]:
     listed = run_tool(tool, "-w", "-t", table, "-S")
-    for line in listed.stdout.splitlines() if listed is not None else ():
-        words = shlex.split(line)
+    for line in listed.stdout.split("\n") if listed is not None else ():
+        try:
+            words = shlex.split(line)
+        except ValueError:
+            continue  # a comment of somebody else's: what plugins write is whole
         if words[:1] == ["-A"]:
             yield words
 
