@@ -64,6 +64,11 @@ class DirectoryLock:
             os.close(fd)
 
 
+async def try_lock(lock: DirectoryLock) -> bool:
+    """Take a lock as `DirectoryLock.try_take` does; whoever is cancelled meanwhile knows by `is_held` whether it is."""
+    return await settled(lambda: to_thread.run_sync(lock.try_take))
+
+
 @asynccontextmanager
 async def locked_directory(path: str, *, below: str) -> AsyncIterator[None]:
     """Make a directory where it is missing and hold its lock; whoever else wants it waits.

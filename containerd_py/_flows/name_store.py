@@ -13,7 +13,7 @@ from typing import Final
 
 from anyio import to_thread
 
-from containerd_py._flows.directory_locks import DirectoryLock, locked_directory
+from containerd_py._flows.directory_locks import DirectoryLock, locked_directory, try_lock
 from containerd_py._flows.state_directory import OWN_MARK, StateDirectory, exists, remove_state_directory
 from containerd_py._flows.undoing import settled
 from containerd_py._flows.whole_files import write_whole
@@ -108,7 +108,7 @@ async def _is_alive(services: Services, state: StateDirectory, name: str, holder
     leftover = StateDirectory(store=state.store, namespace=state.namespace, container_id=holder)
     lock = DirectoryLock(leftover.path)
     try:
-        if not await to_thread.run_sync(lock.try_take):
+        if not await try_lock(lock):
             return await to_thread.run_sync(os.path.lexists, leftover.path)  # held: it is being made
         if await exists(services, holder):  # its maker has finished meanwhile
             return True

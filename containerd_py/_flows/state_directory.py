@@ -19,7 +19,7 @@ from anyio import to_thread
 
 from containerd_py._flows.attach_networks import release_networks
 from containerd_py._flows.directories import remove_directory
-from containerd_py._flows.directory_locks import DirectoryLock, make_private_directory
+from containerd_py._flows.directory_locks import DirectoryLock, make_private_directory, try_lock
 from containerd_py._flows.undoing import CONTAINER_BOUND, note_failures, settled, tidy
 from containerd_py._transport.connection import Connection
 from containerd_py.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError
@@ -190,7 +190,7 @@ async def remove_leftover_directories(services: Services) -> list[str]:
         state = StateDirectory(store=store, namespace=services.namespace, container_id=container_id)
         lock = DirectoryLock(state.path)
         try:
-            if await to_thread.run_sync(lock.try_take) and not await exists(services, container_id):
+            if await try_lock(lock) and not await exists(services, container_id):
                 await settled(lambda: remove_state_directory(state))  # noqa: B023  # called before the next round
                 removed.append(container_id)
         finally:

@@ -1,13 +1,16 @@
 """Where the things of containers lie, and which labels are believed about it."""
 
+import asyncio
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
-from containerd_py._flows.directory_locks import DirectoryLock, locked_directory, make_private_directory
+from containerd_py._flows.directory_locks import DirectoryLock, locked_directory, make_private_directory, try_lock
 from containerd_py._flows.state_directory import StateDirectory, data_store, recorded_state_directory
 from containerd_py._transport.connection import Connection
 from containerd_py.errors import InvalidArgumentError
@@ -127,3 +130,33 @@ def test_a_lock_is_on_what_has_the_name(tmp_path: Path):
     assert second.try_take()
     first.release()
     second.release()
+
+
+async def test_a_lock_taken_while_its_task_is_cancelled_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whoever is cancelled while a thread takes a lock knows afterwards that it is held, and can give it back."""
+    begun, may_go_on = threading.Event(), threading.Event()
+    take = DirectoryLock.try_take
+
+    def slow(lock: DirectoryLock) -> bool:
+        begun.set()
+        may_go_on.wait(10)
+        return take(lock)
+
+    monkeypatch.setattr(DirectoryLock, "try_take", slow)
+    lock, seen = DirectoryLock(str(tmp_path)), []
+
+    async def hold() -> None:
+        try:
+            await try_lock(lock)
+        finally:
+            seen.append(lock.is_held)
+            lock.release()
+
+    task = asyncio.get_running_loop().create_task(hold())
+    await anyio.to_thread.run_sync(begun.wait)
+    task.cancel()
+    await anyio.sleep(0.01)
+    may_go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert seen == [True]
