@@ -22,7 +22,6 @@ from containerd_py.services.tasks import MetricSample
 from containerd_py.types import Timestamp
 from containerd_py.typeurl import TypedValue
 
-CGROUP1_METRICS: Final = "io.containerd.cgroups.v1.Metrics"
 CGROUP2_METRICS: Final = "io.containerd.cgroups.v2.Metrics"
 _NO_LIMIT: Final = 2**63 - 2**20  # cgroup v1 rounds "no limit" down to a page, v2 says 2^64 - 1
 
