@@ -41,10 +41,10 @@ class ContainerFiles:
     async def copy_in(self, path: str, source: ArchiveSource, *, owner: Owner = None) -> None:
         """Unpack a tar archive into a directory of the container, running or not.
 
-        `source` is a file's path, or an asynchronous iterable of bytes, such as what `copy_out` lends. Files get the
-        owners the archive says, or `owner`, as the container numbers them. Each file is there once it is whole; what
-        was unpacked before a failure or a cancellation stays. Volumes are written to, and so is what else is mounted
-        from the host, unless it is read-only. A container that does not run must not be started meanwhile.
+        `source` is a file's path, bytes, or an asynchronous iterable of them, such as what `copy_out` lends. Files get
+        the owners the archive says, or `owner`, as the container numbers them. Each file is there once it is whole;
+        what was unpacked before a failure or a cancellation stays. Volumes are written to, and so is what else is
+        mounted from the host, unless it is read-only. A container that does not run must not be started meanwhile.
 
         Raises:
             NotFoundError: There is no such directory, or no such container.

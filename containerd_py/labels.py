@@ -43,6 +43,9 @@ def check_labels(labels: Mapping[str, str]) -> None:
     for key, value in labels.items():
         if not key:
             raise InvalidArgumentError("a label key is empty: give every label a name")
+        for part in (key, value):
+            if not isinstance(part, str):
+                raise InvalidArgumentError(f"label {key!r}: {part!r} must be a string")
         size = len(key.encode()) + len(value.encode())
         if size > MAX_LABEL_SIZE:
             raise InvalidArgumentError(

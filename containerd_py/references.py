@@ -59,6 +59,8 @@ class Reference:
         Raises:
             InvalidArgumentError: The text is no reference; the message says which part is at fault.
         """
+        if not isinstance(text, str):
+            raise InvalidArgumentError(f"an image reference is a string, not {text!r}")
         if len(text) > MAX_LENGTH:
             raise InvalidArgumentError(f"{len(text)} characters are no image reference: {_shown(text)}")
         if _IDENTIFIER_RE.fullmatch(text):

@@ -206,7 +206,7 @@ class Task(Process):
         io: IOConfig | None = None,
         user: str | None = None,
         cwd: str | None = None,
-        env: Mapping[str, str] | Sequence[str] | None = None,
+        env: Mapping[str, str | None] | Sequence[str] | None = None,
         id: str | None = None,  # noqa: A002
     ) -> AbstractAsyncContextManager[Process]:
         """Lend another process in the container, started on entry; on the way out it is killed and deleted.
@@ -241,7 +241,7 @@ class Task(Process):
         capture_limit: int | None = None,
         user: str | None = None,
         cwd: str | None = None,
-        env: Mapping[str, str] | Sequence[str] | None = None,
+        env: Mapping[str, str | None] | Sequence[str] | None = None,
         id: str | None = None,  # noqa: A002
     ) -> CompletedProcess:
         """Run another process in the container to its end and return its exit code and output.
@@ -271,7 +271,7 @@ class Task(Process):
         io: IOConfig = NULL_IO,
         user: str | None = None,
         cwd: str | None = None,
-        env: Mapping[str, str] | Sequence[str] | None = None,
+        env: Mapping[str, str | None] | Sequence[str] | None = None,
         id: str | None = None,  # noqa: A002
     ) -> Process:
         """Create another process in the container, not yet started, that stays until it is deleted (Tasks.Exec).

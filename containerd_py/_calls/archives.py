@@ -48,7 +48,7 @@ class ArchiveCalls(Calls):
     ) -> list[Image]:
         """Import the images of an archive, unpack them, and return them in the archive's order.
 
-        `source` is a file, an asynchronous iterable of bytes, or a folder: an OCI image layout or what `docker save`
+        `source` is a file, bytes, an asynchronous iterable of them, or a folder: an OCI layout or what `docker save`
         makes, plain or compressed with gzip or zstd. Everything is checked: nothing is kept of an archive that is
         damaged or hostile, and the image records come last.
 

@@ -32,7 +32,7 @@ from containerd_py._flows.volume_mounts import VolumeMount, all_mounts, volume_l
 from containerd_py._flows.volume_store import VolumeStore
 from containerd_py._transport.scope import check_identifier
 from containerd_py.container import Container
-from containerd_py.errors import InvalidArgumentError
+from containerd_py.errors import AlreadyExistsError, InvalidArgumentError
 from containerd_py.image import Image
 from containerd_py.labels import DEFAULT_RUNTIME, STOP_SIGNAL
 from containerd_py.oci import runtime_spec
@@ -66,7 +66,7 @@ from containerd_py.typeurl import TypedValue
 
 _log = logging.getLogger(__name__)
 RUNC: Final = "io.containerd.runc.v2"  # containerd defaults
-Env = Mapping[str, str] | Sequence[str]
+Env = Mapping[str, str | None] | Sequence[str]
 
 
 class ContainerOptions(NetworkOptions, total=False):
@@ -139,8 +139,10 @@ async def create_container(
 ) -> Created:
     """Create a container of an image; snapshot, spec and record are undone together when that fails."""
     container_id = secrets.token_hex(32) if id is None else check_identifier(id, "container ID")
-    if isinstance(args, str):
+    if isinstance(args, str | bytes):
         raise InvalidArgumentError(f"args must be a list of strings, not the string {args!r}")
+    if not isinstance(image, Image):
+        raise InvalidArgumentError(f"image must be an Image or a reference, not {image!r}")
     if name is not None:
         check_name(name, "container")
     await require_same_host(services, "a container is created, with users and groups from its files,")
@@ -233,7 +235,11 @@ async def _prepare(
     snapshots = services.snapshotter(snapshotter)
     base, labels = (parent, NO_LABELS) if ids is None else await snapshot_base(services, snapshotter, parent, ids)
     with undo.making(f"removing snapshot {key}", lambda: snapshots.remove(key)):
-        return await prepare_snapshot(snapshots, key, parent=base, labels=labels)
+        try:
+            return await prepare_snapshot(snapshots, key, parent=base, labels=labels)
+        except AlreadyExistsError as error:
+            error.add_note(f"a container of the ID {key!r} is there, or has left its snapshot: take another ID")
+            raise
 
 
 def _default_spec(namespace: str, container_id: str) -> runtime_spec.Spec:

@@ -9,7 +9,7 @@ import attrs
 from containerd_py._flows.prepare_log import prepare_log
 from containerd_py._flows.ready_networks import follow_networks, ready_networks
 from containerd_py._flows.restarts import is_restarted
-from containerd_py._flows.same_host import require_shared_fifos
+from containerd_py._flows.same_host import check_io, require_shared_fifos
 from containerd_py._flows.seccomp_refusal import without_seccomp
 from containerd_py._flows.specs import spec_of
 from containerd_py._flows.undoing import settled, undoing
@@ -94,8 +94,10 @@ def check_terminal(record: ContainerRecord, io: IOConfig) -> None:
     """Refuse I/O that does not fit the container's spec, which the runtime would only answer with a riddle.
 
     Raises:
+        InvalidArgumentError: This is no I/O at all.
         FailedPreconditionError: One has a terminal and the other has none.
     """
+    check_io(io)
     wanted = False if record.spec is None else spec_of(record).get("process", {}).get("terminal", False)
     if wanted != io.terminal:
         has, lacks = ("the container's spec", "the I/O") if wanted else ("the I/O", "the container's spec")

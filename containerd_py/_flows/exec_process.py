@@ -6,16 +6,18 @@ import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from containerd_py._flows.results import CompletedProcess, Input, complete
+from containerd_py._flows.results import CompletedProcess, Input, check_capture, complete
 from containerd_py._flows.same_host import require_shared_fifos
 from containerd_py._flows.specs import process_to_value, spec_of
 from containerd_py._flows.undoing import Undo, settled, undoing
 from containerd_py._flows.users import look_up_user
+from containerd_py._transport.scope import check_identifier
 from containerd_py.cio.config import NULL_IO, IOConfig
 from containerd_py.cio.fifos import open_fifos
 from containerd_py.errors import ContainerdError, FailedPreconditionError, InvalidArgumentError
-from containerd_py.oci.process_options import merge_env
+from containerd_py.oci.process_options import env_entries, merge_env
 from containerd_py.oci.runtime_spec import Process as ProcessSpec
+from containerd_py.oci.spec_editing import strings
 from containerd_py.oci.spec_json import clone
 from containerd_py.process import Process
 from containerd_py.services.bundle import Services
@@ -30,15 +32,15 @@ async def _process_spec(
     terminal: bool,
     user: str | None,
     cwd: str | None,
-    env: Mapping[str, str] | Sequence[str] | None,
+    env: Mapping[str, str | None] | Sequence[str] | None,
 ) -> ProcessSpec:
     base = spec_of(record).get("process")
     if base is None:
         raise FailedPreconditionError(f"container {record.id} has no process to run another one beside")
     process = clone(base)
-    process["args"] = list(args)
+    process["args"] = strings([args], what="process args")
     process["terminal"] = terminal
-    variables = [f"{name}={value}" for name, value in env.items()] if isinstance(env, Mapping) else list(env or ())
+    variables = env_entries([] if env is None else [env])
     if terminal and not any(entry.startswith("TERM=") for entry in (*process.get("env", []), *variables)):
         variables.append("TERM=xterm")
     process["env"] = merge_env(process.get("env", []), variables)
@@ -60,12 +62,13 @@ async def _make(
     io: IOConfig,
     user: str | None,
     cwd: str | None,
-    env: Mapping[str, str] | Sequence[str] | None,
+    env: Mapping[str, str | None] | Sequence[str] | None,
     id: str | None,  # noqa: A002
 ) -> Process:
     """Make an exec, not yet started, that `undo` kills and deletes."""
     await require_shared_fifos(services, io)
-    exec_id = f"exec-{secrets.token_hex(8)}" if id is None else id
+    # An exec of no ID is the task itself to every call but Exec: undoing that one would end the task.
+    exec_id = f"exec-{secrets.token_hex(8)}" if id is None else check_identifier(id, "exec ID")
     record = await services.containers.get(container_id)
     spec = await _process_spec(services, record, args, terminal=io.terminal, user=user, cwd=cwd, env=env)
     process = Process(services, container_id, exec_id=exec_id, io=io)
@@ -94,7 +97,7 @@ async def create_exec(
     io: IOConfig = NULL_IO,
     user: str | None = None,
     cwd: str | None = None,
-    env: Mapping[str, str] | Sequence[str] | None = None,
+    env: Mapping[str, str | None] | Sequence[str] | None = None,
     id: str | None = None,  # noqa: A002
 ) -> Process:
     """Create another process in the container, not yet started; it stays until it is deleted."""
@@ -134,7 +137,7 @@ async def open_exec(
     io: IOConfig | None = None,
     user: str | None = None,
     cwd: str | None = None,
-    env: Mapping[str, str] | Sequence[str] | None = None,
+    env: Mapping[str, str | None] | Sequence[str] | None = None,
     id: str | None = None,  # noqa: A002
 ) -> AsyncIterator[Process]:
     """Lend a started process in the container; it is killed and deleted on the way out."""
@@ -149,7 +152,7 @@ async def open_exec(
 
 
 def _check_args(args: Sequence[str]) -> None:
-    if isinstance(args, str) or not args:
+    if isinstance(args, str | bytes) or not args:
         raise InvalidArgumentError(f"args must be a list of at least one string, not {args!r}")
 
 
@@ -163,10 +166,11 @@ async def run_exec(
     capture_limit: int | None = None,
     user: str | None = None,
     cwd: str | None = None,
-    env: Mapping[str, str] | Sequence[str] | None = None,
+    env: Mapping[str, str | None] | Sequence[str] | None = None,
     id: str | None = None,  # noqa: A002
 ) -> CompletedProcess:
     """Run a process in the container to its end and return its exit code and output."""
+    check_capture(input, capture_limit)
     async with open_exec(
         services, container_id, args, stdin=input is not None, user=user, cwd=cwd, env=env, id=id
     ) as process:

@@ -63,7 +63,6 @@ async def _import(leased: Services, source: ArchiveSource, plan: ImportPlan, boa
 
     limits = plan.wish.limits
     if is_folder(source):
-        assert not hasattr(source, "__aiter__")
         with open_layout(source) as folder:
             check_layout(folder.read(LAYOUT_FILE, limits.json))
             index = folder.read(INDEX_FILE, limits.json)

@@ -54,6 +54,7 @@ async def hold_lease(
         raise InvalidArgumentError(f"a lease cannot expire in {expires_in}: give a positive duration or None")
     await settle_debts(services.connection)
     lease_id = new_lease_id() if id is None else id
+    leased = services.in_scope(lease=lease_id)  # what cannot be a lease's ID is refused here, before there is a lease
     owner = f"{os.getpid()}-{secrets.token_hex(8)}"
     leases = services.in_scope().leases
 
@@ -77,7 +78,7 @@ async def hold_lease(
         except ConnectionLostError:
             pauses = _LATE_PAUSES
             raise
-        yield services.in_scope(lease=lease_id)
+        yield leased
 
 
 def _lease_labels(labels: Mapping[str, str], expires_in: timedelta | None, owner: str) -> dict[str, str]:

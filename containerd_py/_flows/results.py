@@ -11,7 +11,7 @@ import attrs
 from containerd_py._flows.parallel import unwrapped
 from containerd_py.cio.copying import Capture, send_all
 from containerd_py.cio.streams import FifoReceiveStream
-from containerd_py.errors import ProcessExitError
+from containerd_py.errors import InvalidArgumentError, ProcessExitError
 from containerd_py.process import Process
 from containerd_py.types import Timestamp
 
@@ -42,6 +42,20 @@ class CompletedProcess:
         """
         if self.exit_code != 0:
             raise ProcessExitError(self.exit_code, stdout=self.stdout, stderr=self.stderr, command=command)
+
+
+def check_capture(input: Input | None, capture_limit: int | None) -> None:  # noqa: A002
+    """Refuse what a process cannot be run with, before anything is made for it.
+
+    Raises:
+        InvalidArgumentError: The input is text, or the limit negative.
+    """
+    if input is not None and not isinstance(input, bytes | bytearray | memoryview | AsyncIterable):
+        raise InvalidArgumentError(
+            f"input must be bytes or an asynchronous iterable of them, not {type(input).__name__}: encode text first"
+        )
+    if capture_limit is not None and capture_limit < 0:
+        raise InvalidArgumentError(f"capture_limit must not be negative: {capture_limit!r}")
 
 
 async def complete(process: Process, *, input: Input | None, capture_limit: int | None) -> CompletedProcess:  # noqa: A002

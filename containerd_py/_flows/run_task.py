@@ -9,7 +9,7 @@ from typing import Unpack
 from containerd_py._flows.create_container import ContainerOptions, create_container
 from containerd_py._flows.create_task import create_task
 from containerd_py._flows.ensure_image import Policy, ensure_image
-from containerd_py._flows.results import CompletedProcess, Input, complete
+from containerd_py._flows.results import CompletedProcess, Input, check_capture, complete
 from containerd_py._flows.undoing import CONTAINER_BOUND, undoing
 from containerd_py.cio.fifos import open_fifos
 from containerd_py.image import Image
@@ -31,6 +31,9 @@ async def open_run(
     **options: Unpack[ContainerOptions],
 ) -> AsyncIterator[Task]:
     """Lend a started task; task, container and snapshot are gone afterwards."""
+    for unknown in options.keys() - ContainerOptions.__optional_keys__:
+        # The flow below would take it for an option of the network's and be silent.
+        raise TypeError(f"run and open_run got an unexpected keyword argument {unknown!r}")
     if isinstance(image, str):
         image = await ensure_image(
             services, image, policy=policy, registry=registry, snapshotter=options.get("snapshotter")
@@ -61,6 +64,7 @@ async def run(
     **options: Unpack[ContainerOptions],
 ) -> CompletedProcess:
     """Run a command in a new container to its end, remove the container, return exit code and output."""
+    check_capture(input, capture_limit)
     async with open_run(
         services,
         image,

@@ -17,7 +17,7 @@ import attrs
 from anyio import to_thread
 
 from containerd_py.cio.config import IOConfig
-from containerd_py.errors import RemoteDaemonError
+from containerd_py.errors import InvalidArgumentError, RemoteDaemonError
 from containerd_py.services.bundle import Services
 
 _UUID_FILE: Final = "io.containerd.grpc.v1.introspection/uuid"  # below the daemon's root
@@ -58,10 +58,24 @@ async def require_shared_fifos(services: Services, io: IOConfig) -> None:
     """Refuse FIFOs that this program has open and the shim does not see.
 
     Raises:
+        InvalidArgumentError: This is no I/O at all.
         RemoteDaemonError: The daemon is on another machine, or in a mount namespace with other files in their place.
     """
+    check_io(io)
     if io.lent is not None:
         await require_same_host(services, "FIFOs work", paths=(io.stdin, io.stdout, io.stderr))
+
+
+def check_io(io: IOConfig) -> None:
+    """Refuse what is no I/O of a process.
+
+    Raises:
+        InvalidArgumentError: It is something else, such as the FIFOs themselves.
+    """
+    if not isinstance(io, IOConfig):
+        raise InvalidArgumentError(
+            f"io must be an IOConfig, such as NULL_IO or the `.config` of what open_fifos() lends, not {io!r}"
+        )
 
 
 async def is_same_host(services: Services) -> bool:

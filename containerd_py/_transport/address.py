@@ -78,11 +78,12 @@ def explain(error: OSError, address: str) -> DaemonConnectError:
                 address=address,
             )
         case ConnectionRefusedError():
-            return DaemonNotListeningError(
-                f"nobody listens on {address}{_not_a_socket(address)}: "
-                "containerd has stopped or crashed; start it again",
-                address=address,
+            remedy = (
+                "containerd has stopped or crashed; start it again"
+                if _is_socket(address)
+                else "it is not a socket; give containerd's address (argument or $CONTAINERD_ADDRESS)"
             )
+            return DaemonNotListeningError(f"nobody listens on {address}: {remedy}", address=address)
         case _:
             return DaemonConnectError(f"cannot connect to containerd at {address}: {error}", address=address)
 
@@ -106,9 +107,8 @@ def _mode(address: str) -> str:
     return f" (mode {stat.S_IMODE(found.st_mode):04o}, owner {found.st_uid}:{found.st_gid})"
 
 
-def _not_a_socket(address: str) -> str:
+def _is_socket(address: str) -> bool:
     try:
-        is_socket = stat.S_ISSOCK(Path(address).stat().st_mode)
+        return stat.S_ISSOCK(Path(address).stat().st_mode)
     except OSError:
-        return ""
-    return "" if is_socket else ", which is not a socket"
+        return True  # gone by now: it was one when we connected

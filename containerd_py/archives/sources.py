@@ -8,14 +8,14 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TypeGuard
 
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from containerd_py._completion import run_to_completion
-from containerd_py.errors import ArchiveError
+from containerd_py.errors import ArchiveError, InvalidArgumentError
 
-ArchiveSource = str | os.PathLike[str] | AsyncIterable[bytes]
+ArchiveSource = str | os.PathLike[str] | bytes | AsyncIterable[bytes]
 
 CHUNK: Final = 1024 * 1024  # bytes of one read: what one message to the daemon holds
 
@@ -32,6 +32,13 @@ async def open_source(source: ArchiveSource) -> AsyncIterator[AsyncIterator[byte
         async with aclosing(source):
             yield source
         return
+    if isinstance(source, bytes):
+        yield _Whole(source)
+        return
+    if not isinstance(source, str | os.PathLike | AsyncIterable):
+        raise InvalidArgumentError(
+            f"an archive is a file's path, bytes, or an asynchronous iterable of them, not {type(source).__name__}"
+        )
     if not isinstance(source, str | os.PathLike):
         yield aiter(source)
         return
@@ -44,7 +51,7 @@ async def open_source(source: ArchiveSource) -> AsyncIterator[AsyncIterator[byte
             os.close(descriptor)
 
 
-def is_folder(source: ArchiveSource) -> bool:
+def is_folder(source: ArchiveSource) -> TypeGuard[str | os.PathLike[str]]:
     """Tell whether the source is a folder of this machine."""
     return isinstance(source, str | os.PathLike) and Path(source).is_dir()
 
@@ -55,6 +62,22 @@ def _open(path: str) -> int:
         os.close(descriptor)
         raise ArchiveError(f"{path!r} is no file: give its bytes as an asynchronous iterable")
     return descriptor
+
+
+class _Whole:
+    """Iterates over bytes that are here, in one piece."""
+
+    def __init__(self, data: bytes) -> None:
+        self._left = [data] if data else []
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await checkpoint_if_cancelled()
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
 
 
 class _FileChunks:

@@ -180,10 +180,17 @@ def _spec_mount(mount: Mapping[str, object] | types.Mount) -> Mount:
     if isinstance(mount, types.Mount):
         made: Mount = {"destination": mount.target, "type": mount.type, "source": mount.source}
         made["options"] = list(mount.options)
+    elif not isinstance(mount, Mapping):
+        raise InvalidArgumentError(
+            f"mount: {ascii(mount)[:160]} must be a mapping: {{'type': 'bind', 'source': …, 'destination': …}}"
+        )
     else:
         made = clone(dict(mount))  # type: ignore[assignment]
     if not check_string(made.get("destination", ""), what="mount destination"):
         raise InvalidArgumentError("mount destination: must not be empty")
+    if made.get("type") == "bind" and not {"bind", "rbind"} & set(made.get("options") or ()):
+        # runc goes by the option alone, and without it says no more than "no such device".
+        made["options"] = [*(made.get("options") or ()), "rbind"]
     return made
 
 

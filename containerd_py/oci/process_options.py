@@ -92,7 +92,7 @@ def with_env(*variables: EnvSource) -> SpecOption:
     Raises:
         InvalidArgumentError: A name is empty or holds "=", or something holds a NUL character.
     """
-    overrides = _env_entries(variables)
+    overrides = env_entries(variables)
 
     def edit(spec: Spec) -> None:
         process = process_of(spec)
@@ -300,7 +300,12 @@ def merge_env(base: Iterable[str], overrides: Iterable[str]) -> list[str]:
     return [entry for entry in merged.values() if entry]
 
 
-def _env_entries(variables: Iterable[EnvSource]) -> list[str]:
+def env_entries(variables: Iterable[EnvSource]) -> list[str]:
+    """Return environment entries as the spec has them, "NAME=value"; a bare name unsets.
+
+    Raises:
+        InvalidArgumentError: An entry has no name or a NUL, or is no string.
+    """
     entries: list[str] = []
     for source in variables:
         if isinstance(source, Mapping):

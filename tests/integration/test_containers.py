@@ -2,6 +2,7 @@
 
 import json
 import signal
+from typing import Any
 
 import anyio
 import pytest
@@ -11,6 +12,7 @@ from containerd_py.errors import (
     AlreadyExistsError,
     ContainerdError,
     FailedPreconditionError,
+    InvalidArgumentError,
     NotFoundError,
     ProcessExitError,
     TaskLostError,
@@ -146,6 +148,19 @@ async def test_terminal_of_spec_and_io_must_agree(client: Client, busybox: Image
             await container.create_task(io=NULL_IO)
 
 
+async def test_what_is_no_io_is_refused(client: Client, busybox: Image):
+    """The FIFOs themselves in the place of their configuration are refused with what to do."""
+    async with (
+        open_fifos() as io,
+        deleting(await client.create_container("taken", image=busybox, args=SLEEP)) as container,
+    ):
+        with pytest.raises(InvalidArgumentError, match=r"`\.config`"):
+            await container.create_task(io=io)  # type: ignore[arg-type]
+        with pytest.raises(AlreadyExistsError) as caught:
+            await client.create_container("taken", image=busybox, args=SLEEP)
+        assert "take another ID" in caught.value.__notes__[-1]
+
+
 async def test_exec_has_its_own_everything(client: Client, busybox: Image):
     """An exec has its own arguments, environment, directory, user, input, output and exit code."""
     async with client.open_run(busybox, SLEEP, env={"A": "container", "B": "container"}) as task:
@@ -177,6 +192,35 @@ async def test_exec_ends_with_its_block(client: Client, busybox: Image):
         with pytest.raises(NotFoundError):
             await process.status()
         assert (await task.status()).state is TaskState.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"id": ""}, "exec ID"),  # an exec without an ID would be the task itself, and undoing it the task's end
+        ({"id": "../mine"}, "exec ID"),
+        ({"args": ["/bin/echo", 5]}, "process args: 5"),
+        ({"args": b"/bin/true"}, "args must be a list"),
+        ({"env": {"A": "b\0c"}}, "environment"),
+        ({"input": "text"}, "input must be bytes"),
+        ({"input": [b"a"]}, "input must be bytes"),
+    ],
+)
+async def test_a_wrong_exec_is_refused_and_the_task_runs_on(
+    client: Client, busybox: Image, wrong: dict[str, Any], message: str
+):
+    """What cannot be an exec is refused before anything is made, and the container's task runs on."""
+    async with client.open_run(busybox, SLEEP) as task:
+        with pytest.raises(InvalidArgumentError, match=message):
+            await task.run_exec(**{"args": ["/bin/true"]} | wrong)
+        assert (await task.status()).state is TaskState.RUNNING
+        assert len(await task.pids()) == 1
+
+
+async def test_exec_unsets_variables_as_a_container_does(client: Client, busybox: Image):
+    """In `env` of an exec, as of a container, None takes a variable away."""
+    async with client.open_run(busybox, SLEEP, env={"A": "container"}) as task:
+        assert (await task.run_exec(["/bin/sh", "-c", "echo ${A-unset}"], env={"A": None})).stdout == b"unset\n"
 
 
 async def test_exec_of_a_missing_command_leaves_nothing(client: Client, busybox: Image):

@@ -41,6 +41,21 @@ async def test_a_tree_comes_back_as_it_went(client: Client, busybox: Image, tmp_
 
 
 @pytest.mark.lines("2.1")
+async def test_an_archive_may_be_bytes(client: Client, busybox: Image):
+    """A small archive goes in as bytes; what is none at all is refused."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as writer:
+        member = tarfile.TarInfo("greeting")
+        member.size = 5
+        writer.addfile(member, io.BytesIO(b"hello"))
+    async with running(client, busybox) as (container, task):
+        await container.copy_in("/tmp", packed.getvalue())
+        assert (await task.run_exec(["/bin/cat", "/tmp/greeting"])).stdout == b"hello"
+        with pytest.raises(InvalidArgumentError, match="not int"):
+            await container.copy_in("/tmp", 5)  # type: ignore[arg-type]
+
+
+@pytest.mark.lines("2.1")
 async def test_streams_are_tar(client: Client, busybox: Image, tmp_path: Path):
     """What comes out is an archive that others read, and what others write goes in."""
     tree = make_tree(tmp_path)

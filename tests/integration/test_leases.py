@@ -4,7 +4,15 @@ from datetime import timedelta
 
 import pytest
 
-from containerd_py import AlreadyExistsError, Client, FailedPreconditionError, Lease, NotFoundError, deleting
+from containerd_py import (
+    AlreadyExistsError,
+    Client,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    Lease,
+    NotFoundError,
+    deleting,
+)
 
 
 async def test_deleting_takes_a_lease(client: Client):
@@ -33,6 +41,15 @@ async def test_a_held_lease_has_what_it_was_asked_for(client: Client):
             async with client.hold_lease(id="mine"):
                 pass
         assert len(await client.leases.list()) == 1
+    assert await client.leases.list() == []
+
+
+async def test_a_lease_without_a_usable_id_is_none(client: Client):
+    """An ID that no call could carry is refused before there is a lease, which the daemon would name by itself."""
+    for name in ("", "with\nnewline"):
+        with pytest.raises(InvalidArgumentError, match="lease ID"):
+            async with client.hold_lease(id=name):
+                pass
     assert await client.leases.list() == []
 
 

@@ -4,12 +4,14 @@ import hashlib
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
 from containerd_py import Client, Image, ProcessExitError, for_each
 from containerd_py.errors import ContainerdError, InvalidArgumentError, NotFoundError
+from containerd_py.oci.runtime_spec import Mount
 from containerd_py.services.tasks import TaskState
 
 
@@ -45,6 +47,36 @@ async def test_input_nobody_reads_hinders_nothing(client: Client, busybox: Image
 async def test_empty_input_is_an_end(client: Client, busybox: Image):
     """Empty input is an end of input, not the lack of one."""
     assert (await client.run(busybox, ["/bin/cat"], input=b"")).stdout == b""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"timeout": 5}, TypeError, "unexpected keyword argument 'timeout'"),
+        ({"input": "text"}, InvalidArgumentError, "encode text first"),
+        ({"input": [b"a"]}, InvalidArgumentError, "input must be bytes"),
+        ({"capture_limit": -1}, InvalidArgumentError, "capture_limit"),
+        ({"args": b"/bin/true"}, InvalidArgumentError, "args must be a list"),
+        ({"image_or_ref": None}, InvalidArgumentError, "an Image or a reference"),
+        ({"labels": {"a": 5}}, InvalidArgumentError, "label 'a': 5 must be a string"),
+        ({"mounts": ["/etc:/x"]}, InvalidArgumentError, "mount: '/etc:/x' must be a mapping"),
+        ({"image_or_ref": 5}, InvalidArgumentError, "an Image or a reference"),
+    ],
+)
+async def test_wrong_arguments_say_which(
+    client: Client, busybox: Image, wrong: dict[str, Any], error: type[Exception], message: str
+):
+    """An argument that cannot be is refused by its name, never ignored, and nothing is made."""
+    with pytest.raises(error, match=message):
+        await client.run(**{"image_or_ref": busybox, "args": ["/bin/true"]} | wrong)
+
+
+async def test_a_bind_mount_needs_no_option(client: Client, busybox: Image, tmp_path: Path):
+    """A mount of type "bind" is one, whether or not its options say so once more."""
+    (tmp_path / "file").write_text("here")
+    mounts: list[Mount] = [{"destination": "/given", "type": "bind", "source": str(tmp_path), "options": ["ro"]}]
+    script = "cat /given/file; touch /given/other 2>/dev/null || echo -n ' read-only'"
+    assert (await client.run(busybox, ["/bin/sh", "-c", script], mounts=mounts)).stdout == b"here read-only"
 
 
 async def test_a_burst_before_the_end_is_not_lost(client: Client, busybox: Image):

@@ -212,7 +212,7 @@ async def test_what_is_no_socket_is_said_to_be_none(short_path: Path, kind: str)
     {"directory": path.mkdir, "file": path.touch, "fifo": lambda: os.mkfifo(path)}[kind]()
     with pytest.raises(DaemonNotListeningError) as raised:
         await call(str(path))
-    assert str(raised.value).startswith(f"nobody listens on {path}, which is not a socket: ")
+    assert str(raised.value).startswith(f"nobody listens on {path}: it is not a socket; ")
 
 
 async def test_a_stale_socket_says_that_the_daemon_has_gone(short_path: Path):
