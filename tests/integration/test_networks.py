@@ -1,6 +1,7 @@
 """Containers on networks, with the real plugins, in a network namespace of each test's own."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -313,7 +314,7 @@ anyio.run(main, *sys.argv[1:])
 WAITING = """#!/bin/sh
 cat >/dev/null
 [ "$CNI_COMMAND" = VERSION ] && { echo '{"cniVersion":"1.0.0","supportedVersions":["1.0.0"]}'; exit; }
-[ "$CNI_COMMAND" = ADD ] && { touch MARK; sleep 1000; }
+[ "$CNI_COMMAND" = ADD ] && { echo $$ >MARK.new; mv MARK.new MARK; exec sleep 1000; }
 exit 0
 """
 
@@ -341,7 +342,10 @@ async def test_what_a_killed_program_left_is_reclaimed(
         program.send_signal(signal.SIGKILL)
         program.wait()
     assert {"links", "rules", "leases", "namespaces", "directories"} <= set(network_host.left())
-    report = await networked.networks.reclaim()
+    try:
+        report = await networked.networks.reclaim()
+    finally:
+        os.kill(int(mark.read_text()), signal.SIGKILL)  # the plugin, which nobody waits for any more
     assert (report.containers, report.failures) == (("lost",), ())
     assert network_host.left() == {}
     for lease in await networked.leases.list():  # which would expire
