@@ -90,7 +90,8 @@ def _read(folder: Path, uptime: float) -> TopEntry:
 
 
 def _status(text: bytes) -> Mapping[str, str]:
-    pairs = (line.partition(b":") for line in text.splitlines())
+    # A process chooses its name, of which the kernel escapes the line ends and nothing else: no splitlines().
+    pairs = (line.partition(b":") for line in text.split(b"\n"))
     return {key.decode(): value.strip().decode() for key, _, value in pairs if key != b"Name"}
 
 

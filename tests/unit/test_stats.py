@@ -93,3 +93,16 @@ def test_who_has_gone_is_left_out():
     with subprocess.Popen(["true"]) as process:
         pass
     assert read_entries([process.pid]) == []
+
+
+@pytest.mark.parametrize("name", [b"a\r\xff", b"\rVmRSS:zz", b"\rUid:\t7", b"a)\n(b\\"])
+def test_a_name_is_no_more_than_a_name(name: bytes):
+    """What a process calls itself is shown, and stands for nothing else that the kernel says of it."""
+    script = f"import ctypes; ctypes.CDLL(None).prctl(15, {name!r}); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        (found,) = read_entries([process.pid])
+        process.communicate(b"\n")
+    assert (found.user_id, found.pid_inside) == (os.getuid(), process.pid)
+    assert found.resident > 0
+    assert found.name.isprintable()
