@@ -210,6 +210,14 @@ class LogFiles:
         Files are renamed one by one, the oldest first: one name may be missing, and a file be met under two names.
         """
         found: list[int] = []
+        try:
+            return found, self._open_newer(known, found)
+        except BaseException:
+            for fd in found:
+                os.close(fd)
+            raise
+
+    def _open_newer(self, known: int | None, found: list[int]) -> bool:
         identities = {_identity(known)} if known is not None else set()
         missing = 0
         is_whole = True
@@ -226,11 +234,11 @@ class LogFiles:
             if identity in identities:
                 os.close(fd)
                 if known is not None and identity == _identity(known):
-                    return found, is_whole
+                    return is_whole
             else:
                 identities.add(identity)
                 found.append(fd)
-        return found, is_whole and known is None
+        return is_whole and known is None
 
 
 def _identity(fd: int) -> tuple[int, int]:

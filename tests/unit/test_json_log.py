@@ -265,6 +265,18 @@ def test_what_is_no_entry_is_none(raw: bytes):
     assert parse_line(raw) is None
 
 
+def test_a_log_that_cannot_be_opened_whole_leaves_no_descriptor(tmp_path: Path):
+    """What was opened before the one that cannot be is closed again."""
+    (tmp_path / "web-json.log").write_text(entry("1"))
+    (tmp_path / "web-json.log.1").symlink_to("web-json.log.1")
+    before = sorted(Path("/proc/self/fd").iterdir())
+    files = LogFiles(str(tmp_path), "web-json.log")
+    with pytest.raises(OSError):
+        files.open()
+    files.close()
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
+
+
 def test_the_folder_is_known_from_what_the_daemon_was_told(tmp_path: Path):
     """Our URI tells its folder; others tell none."""
     folder = "/with blank/&=?%/ü"
