@@ -147,7 +147,7 @@ async def open_folder(path: Path) -> AsyncIterator[ImageWriter]:
             os.close(folder)
         unfinished.rename(path)
     except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        await run_to_completion(partial(shutil.rmtree, unfinished, ignore_errors=True))  # gigabytes take their time
         raise
     await to_thread.run_sync(sync_folder, path.parent)
 

@@ -78,7 +78,7 @@ async def open_file_sink(path: str | os.PathLike[str]) -> AsyncIterator[FileSink
         await run_to_completion(partial(os.fsync, descriptor))
         unfinished.rename(final)
     except BaseException:
-        unfinished.unlink(missing_ok=True)
+        await run_to_completion(partial(unfinished.unlink, missing_ok=True))  # gigabytes take their time
         raise
     finally:
         os.close(descriptor)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import stat
+import threading
 from pathlib import Path
 
 import anyio
@@ -255,3 +257,25 @@ async def test_a_sink_is_anything_that_sends():
         await writer.write(b"x")
         await writer.end_file()
     assert len(sink.data) == 512 * 4
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+async def test_what_was_half_written_is_removed_in_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str):
+    """Removing gigabytes takes a while, during which the event loop has other things to do."""
+    threads: list[int] = []
+    for owner, name in ((Path, "unlink"), (shutil, "rmtree")):
+        remove = getattr(owner, name)
+
+        def noted(*args, remove=remove, **options):
+            threads.append(threading.get_ident())
+            return remove(*args, **options)
+
+        monkeypatch.setattr(owner, name, noted)
+    opened = open_file_sink(tmp_path / "image") if kind == "file" else open_folder(tmp_path / "image")
+    with pytest.raises(ZeroDivisionError):
+        async with opened:
+            raise ZeroDivisionError
+    monkeypatch.undo()
+    assert names_in(tmp_path) == []
+    assert threads
+    assert threading.get_ident() not in threads
