@@ -21,7 +21,9 @@ _PAX: Final = (b"x", b"g")
 _WITHOUT_DATA: Final = b"123456"  # links, devices, directories, FIFOs: a size they have says nothing
 _WHITEOUT: Final = b".wh."
 _MAX_PAX: Final = 1024 * 1024  # bytes
-_PAX_SIZE: Final = re.compile(rb"^[0-9]+ size=([0-9]{1,19})$", re.MULTILINE)
+_PAX_LENGTH: Final = re.compile(rb"([1-9][0-9]{0,9}) ")
+_PAX_SIZE: Final = re.compile(rb"size=([0-9]{1,19})")
+_OCTAL: Final = re.compile(rb"[0-7]*")
 
 
 class TimeClamp:
@@ -79,8 +81,8 @@ class TimeClamp:
             records = pending[position + _BLOCK : position + _BLOCK + _padded(size)]
             if len(records) < _padded(size):
                 return b""
-            if kind == b"x" and (found := _PAX_SIZE.search(records[:size])):
-                self._pax_size = int(found[1])
+            if kind == b"x":
+                self._pax_size = _size_in(records[:size])
             return self._clamped(header) + records
         size = size if self._pax_size is None else self._pax_size
         self._pax_size = None
@@ -103,6 +105,21 @@ def _name_of(header: bytes) -> bytes:
     return header[_NAME].rstrip(b"\0").rpartition(b"/")[2]
 
 
+def _size_in(records: bytes) -> int | None:
+    """Return the size that PAX records give; by their lengths, for a file's name may look like a record."""
+    size: int | None = None
+    position = 0
+    while position < len(records):
+        length = _PAX_LENGTH.match(records, position)
+        end = position + int(length[1]) if length is not None else 0
+        if length is None or not length.end() < end <= len(records) or records[end - 1 : end] != b"\n":
+            raise InvalidArgumentError("tar: a PAX record is not as long as it says")
+        if found := _PAX_SIZE.fullmatch(records, length.end(), end - 1):
+            size = int(found[1])
+        position = end
+    return size
+
+
 def _padded(size: int) -> int:
     return -(-size // _BLOCK) * _BLOCK
 
@@ -110,7 +127,7 @@ def _padded(size: int) -> int:
 def _number(field: bytes) -> int:
     if field[0] & 0x80:  # base 256: what does not fit into octal digits
         return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big") if field[0] == 0x80 else -1
-    try:
-        return int(field.strip(b" \0") or b"0", 8)
-    except ValueError as error:
-        raise InvalidArgumentError("tar: a header holds no number where one must be") from error
+    digits = field.strip(b" \0")
+    if not _OCTAL.fullmatch(digits):  # int() would take signs and underscores as well
+        raise InvalidArgumentError("tar: a header holds no number where one must be")
+    return int(digits or b"0", 8)

@@ -182,6 +182,38 @@ def test_sizes_in_extended_headers_count():
     assert read(made)["x"].mtime == 1_000
 
 
+def test_a_name_that_looks_like_a_record_is_a_name():
+    """A file that somebody called so that its name reads like a size, or any other record, changes no other's bytes."""
+    name, content = "ü\n10 size=0\n10 size=512\n", bytes(range(256)) * 4
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as writer:
+        for each in (name, "after"):
+            header = tarfile.TarInfo(each)
+            header.size, header.mtime = len(content), 5
+            writer.addfile(header, io.BytesIO(content))
+    clamp = TimeClamp(1_000)
+    assert clamp.feed(made.getvalue()) == made.getvalue()
+    clamp.end()
+
+
+@pytest.mark.parametrize("records", [b"x", b"11 size=6\n", b"9 size=60", b"08 size=6\n", b"2 \n", b"99999999999 a=b\n"])
+def test_records_without_their_length_are_refused(records: bytes):
+    """Where a PAX record ends is for its length to say; one that says it wrong is no record."""
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.XHDTYPE, len(records)
+    with pytest.raises(InvalidArgumentError, match="PAX record"):
+        TimeClamp(1).feed(header.tobuf(tarfile.USTAR_FORMAT) + records.ljust(512, b"\0"))
+
+
+@pytest.mark.parametrize("digits", [b"0o7", b"1_0", b"+7", b"-7", b"8"])
+def test_numbers_are_octal_digits(digits: bytes):
+    """What Python takes for a number beyond that is none in a tar header."""
+    header = bytearray(tarfile.TarInfo("x").tobuf())
+    header[124:136] = digits.rjust(11, b" ") + b"\0"
+    with pytest.raises(InvalidArgumentError, match="no number"):
+        TimeClamp(1).feed(bytes(header))
+
+
 def test_what_is_no_archive_is_refused():
     """Broken headers and archives that end in mid-entry are typed errors."""
     clamp = TimeClamp(1)
