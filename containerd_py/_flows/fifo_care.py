@@ -10,12 +10,16 @@ from functools import partial
 from posixpath import basename, dirname
 from typing import Final
 
+import anyio
+
 from containerd_py._completion import run_to_completion
 from containerd_py._flows.same_host import is_same_host, require_same_host
 from containerd_py.cio.fifo_orphans import LeftFolder, find_left_folders, remove_left_folder
 from containerd_py.errors import FailedPreconditionError, PermissionDeniedError
 from containerd_py.services.bundle import Services
 
+_PATIENCE: Final = 2.0  # seconds for shims that are told to end, with FIFOs still open
+_PAUSE: Final = 0.05
 _LONG_AGO: Final = timedelta(minutes=1)  # as in Client.cleanup_fifos
 
 
@@ -40,11 +44,20 @@ async def remove_fifos(services: Services, folders: AbstractSet[str]) -> None:
     if not await is_same_host(services):
         return
     with suppress(PermissionDeniedError):
-        for directory in {dirname(folder) for folder in folders}:
-            found = await run_to_completion(partial(find_left_folders, directory, older_than=0))
-            await _remove_unused(services, [folder for folder in found if folder.path in folders])
+        with anyio.move_on_after(_PATIENCE):
+            are_gone = await _are_removed(services, folders)
+            while not are_gone:
+                await anyio.sleep(_PAUSE)
+                are_gone = await _are_removed(services, folders)
         with suppress(FailedPreconditionError):  # there is no default directory
             await cleanup_fifos(services, None, older_than=_LONG_AGO, dry_run=False)
+
+
+async def _are_removed(services: Services, folders: AbstractSet[str]) -> bool:
+    for directory in {dirname(folder) for folder in folders}:
+        found = await run_to_completion(partial(find_left_folders, directory, older_than=0))
+        await _remove_unused(services, [folder for folder in found if folder.path in folders])
+    return await run_to_completion(lambda: not any(map(os.path.lexists, folders)))
 
 
 async def _remove_unused(services: Services, left: list[LeftFolder]) -> list[str]:
