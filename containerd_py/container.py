@@ -36,7 +36,10 @@ from containerd_py.typeurl import TypedValue
 
 
 class Container(ContainerFiles):
-    """A container of the daemon. Made by `Client.create_container`, `load_container` and `list_containers`."""
+    """A container of the daemon. Made by `Client.create_container`, `load_container` and `list_containers`.
+
+    Handles are equal that have the same ID in one namespace of one daemon.
+    """
 
     def __init__(self, services: Services, id: str) -> None:  # noqa: A002
         super().__init__(services, id)
@@ -298,6 +301,16 @@ class Container(ContainerFiles):
         """
         wanted = window(tail=tail, since=since, until=until, timestamps=timestamps)
         return open_logs(self._services, self._id, wanted, follow=follow)
+
+    def __eq__(self, other: object) -> bool:
+        return self._identity == other._identity if isinstance(other, Container) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple[str, str, str]:
+        return (self._services.connection.address, self._services.namespace, self._id)
 
     def __repr__(self) -> str:
         return f"<Container {self._id} namespace={self._services.namespace}>"

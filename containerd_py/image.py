@@ -38,7 +38,8 @@ class Image:
     """An image of the daemon, seen on one platform.
 
     Everything it tells is asked of the daemon, and what it reads is checked against its digest. `target` is what the
-    name stood for when the handle was made; `record` says what it stands for now.
+    name stood for when the handle was made; `record` says what it stands for now. Handles are equal that have the same
+    name, target and platform, in one namespace of one daemon.
     """
 
     def __init__(self, services: Services, *, name: str, target: Descriptor, platform: Platform) -> None:
@@ -187,6 +188,17 @@ class Image:
             except NotFoundError:
                 break
         return size
+
+    def __eq__(self, other: object) -> bool:
+        return self._identity == other._identity if isinstance(other, Image) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple[object, ...]:
+        place = (self._services.connection.address, self._services.namespace)
+        return (*place, self.name, self.target.digest, self.platform)
 
     def __repr__(self) -> str:
         return (

@@ -35,7 +35,7 @@ class NetworkInfo:
 
 
 class Network:
-    """A network of this host. Made by `client.networks`."""
+    """A network of this host. Made by `client.networks`. Equal are those of one name in one folder and namespace."""
 
     def __init__(self, services: Services, name: str) -> None:
         self._services = services
@@ -76,6 +76,16 @@ class Network:
             NotFoundError: It was deleted already.
         """
         await delete_network(self._services, self._name)
+
+    def __eq__(self, other: object) -> bool:
+        return self._identity == other._identity if isinstance(other, Network) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple[object, ...]:
+        return (network_settings(self._services.connection).conf_dir, self._services.namespace, self._name)
 
     def __repr__(self) -> str:
         return f"<Network {self._name}>"

@@ -7,7 +7,18 @@ from typing import Any
 import anyio
 import pytest
 
-from containerd_py import NULL_IO, Client, Image, attach_fifos, deleting, log_file, open_fifos
+from containerd_py import (
+    NULL_IO,
+    Client,
+    Container,
+    Daemon,
+    Image,
+    attach_fifos,
+    connect,
+    deleting,
+    log_file,
+    open_fifos,
+)
 from containerd_py.errors import (
     AlreadyExistsError,
     ContainerdError,
@@ -146,6 +157,22 @@ async def test_terminal_of_spec_and_io_must_agree(client: Client, busybox: Image
     async with deleting(await client.create_container(image=busybox, args=SLEEP, terminal=True)) as container:
         with pytest.raises(FailedPreconditionError, match="terminal=True"):
             await container.create_task(io=NULL_IO)
+
+
+async def test_handles_of_one_object_are_equal(client: Client, busybox: Image, daemon: Daemon):
+    """Handles say whether they mean the same object: of another connection too, not of another namespace or target."""
+    async with deleting(await client.create_container("same", image=busybox, args=SLEEP)) as container:
+        assert await client.list_containers() == [container]
+        assert {container, await client.load_container("same")} == {container}
+        assert Container(client.in_namespace("elsewhere").services, "same") != container
+        assert container not in {"same", busybox}
+    assert await client.load_image(busybox.name) == busybox
+    assert busybox in set(await client.list_images())
+    async with connect(daemon.address, namespace=client.namespace) as other:
+        assert await other.load_image(busybox.name) == busybox
+    copy = await busybox.tag("other:name")
+    async with deleting(copy):
+        assert copy != busybox
 
 
 async def test_what_is_no_io_is_refused(client: Client, busybox: Image):
