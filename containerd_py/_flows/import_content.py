@@ -7,12 +7,16 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, Protocol
 
+import anyio
 import attrs
+from anyio import EndOfStream
 from anyio.lowlevel import checkpoint_if_cancelled
+from anyio.streams.memory import MemoryObjectReceiveStream
 
 from containerd_py._completion import run_to_completion
 from containerd_py._flows.image_content import read_blob
 from containerd_py._flows.store_content import Incoming, keep_content, store_content
+from containerd_py._flows.together import Workers, working_together
 from containerd_py.archives.compression import SNIFFED, is_compressed
 from containerd_py.archives.documents import BLOBS, DOCKER_FILE, INDEX_FILE, LAYOUT_FILE, blob_path
 from containerd_py.archives.layout_folder import LayoutFile, LayoutFolder
@@ -28,6 +32,7 @@ from containerd_py.types import NO_LABELS, Descriptor
 # Kept here until somebody asks for it: documents, and the crumbs in Docker's archives that nobody ever does.
 SMALL: Final = 16 * 1024  # bytes
 MAX_SMALL: Final = 16 * 1024 * 1024  # bytes of all small members together; the rest goes to the store at once
+MAX_STORING: Final = 8  # files at once, one of which is being received; the others wait for the disk
 _MAX_LINKS: Final = 16  # on the way to one file
 _SHA256_LENGTH: Final = 64
 _DOCUMENTS: Final = frozenset({LAYOUT_FILE, INDEX_FILE, DOCKER_FILE})
@@ -68,6 +73,7 @@ class ArchiveContent:
         self._stored: dict[str, int] = {}  # sizes by digest
         self._files: dict[str, Brought] = {}  # by path
         self._links: dict[str, str] = {}
+        self._turns = anyio.Semaphore(MAX_STORING)
         self.documents: dict[str, bytes] = {}  # what the archive says about itself, by path
 
     async def take(self, reader: TarReader) -> None:
@@ -77,15 +83,18 @@ class ArchiveContent:
             ArchiveError: The archive is damaged or hostile.
             DigestMismatchError: A blob is not what its name says.
         """
-        async for member in reader:
-            if member.kind is Kind.FOLDER:
-                continue
-            if member.path in _DOCUMENTS:
-                self.documents[member.path] = await self._read_document(reader, member)
-            elif member.kind is Kind.FILE:
-                self._files[member.path] = await self._take_file(reader, member)
-            else:
-                self._links[member.path] = member.target
+        async with working_together() as storing:
+            async for member in reader:
+                if member.kind is Kind.FOLDER:
+                    continue
+                if member.path in _DOCUMENTS:
+                    self.documents[member.path] = await self._read_document(reader, member)
+                elif member.kind is not Kind.FILE:
+                    self._links[member.path] = member.target
+                elif member.size <= SMALL and self._small_size + member.size <= MAX_SMALL:
+                    self._hold(await reader.read(member.path, SMALL), member)
+                else:
+                    await self._hand_over(reader, member, storing)
 
     def find(self, path: str) -> Brought | None:
         """Return the file of that path, or the one that links lead to; None if there is none.
@@ -147,41 +156,51 @@ class ArchiveContent:
             raise ArchiveError(f"{member.path} is a {member.kind.value}", offset=member.offset)
         return await reader.read(member.path, self._limits.json)
 
-    async def _take_file(self, reader: TarReader, member: Member) -> Brought:
-        promised = _digest_in(member.path)
-        if member.size <= SMALL and self._small_size + member.size <= MAX_SMALL:
-            data = await reader.read(member.path, SMALL)
-            return self._hold(data, promised, member)
+    async def _hand_over(self, reader: TarReader, member: Member, storing: Workers) -> None:
+        """Have a file stored by a task of its own, which the next one need not wait for: it waits for the disk."""
+        send, receive = anyio.create_memory_object_stream[memoryview](1)
+        await self._turns.acquire()
+        with send, receive:
+            storing.start_soon(self._store, member, receive.clone())
+            while piece := await reader.chunk():
+                await send.send(piece)
+
+    async def _store(self, member: Member, pieces: MemoryObjectReceiveStream[memoryview]) -> None:
         start = b""
 
         async def next_piece() -> memoryview:
             nonlocal start
-            piece = await reader.chunk()
+            try:
+                piece = await pieces.receive()
+            except EndOfStream:
+                return memoryview(b"")
             if len(start) < SNIFFED:
                 start += bytes(piece[:SNIFFED])
             return piece
 
-        stored = await store_content(
-            self._leased,
-            Incoming(
-                next=next_piece,
-                size=member.size,
-                digest=promised,
-                source=f"{member.path[:160]!a} in the archive",
-                report=lambda taken: self._report(member.path, taken, member.size),
-            ),
-        )
+        with pieces:
+            stored = await store_content(
+                self._leased,
+                Incoming(
+                    next=next_piece,
+                    size=member.size,
+                    digest=_digest_in(member.path),
+                    source=f"{member.path[:160]!a} in the archive",
+                    report=lambda taken: self._report(member.path, taken, member.size),
+                ),
+            )
         self._stored[stored.digest] = member.size
-        return Brought(digest=stored.digest, size=member.size, is_compressed=is_compressed(start))
+        self._files[member.path] = Brought(digest=stored.digest, size=member.size, is_compressed=is_compressed(start))
+        self._turns.release()
 
-    def _hold(self, data: bytes, promised: str, member: Member) -> Brought:
-        digest = digest_of(data)
+    def _hold(self, data: bytes, member: Member) -> None:
+        promised, digest = _digest_in(member.path), digest_of(data)
         if promised not in {"", digest}:
             raise DigestMismatchError(promised, digest, f"{member.path!a} in the archive")
         if digest not in self._small:
             self._small[digest] = data
             self._small_size += len(data)
-        return Brought(digest=digest, size=len(data), is_compressed=is_compressed(data))
+        self._files[member.path] = Brought(digest=digest, size=len(data), is_compressed=is_compressed(data))
 
 
 class FolderContent:

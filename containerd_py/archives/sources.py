@@ -17,7 +17,7 @@ from containerd_py.errors import ArchiveError, InvalidArgumentError
 
 ArchiveSource = str | os.PathLike[str] | bytes | AsyncIterable[bytes]
 
-CHUNK: Final = 1024 * 1024  # bytes of one read: what one message to the daemon holds
+CHUNK: Final = 1020 * 1024  # bytes of one read: what one message to the daemon holds
 
 
 @asynccontextmanager
