@@ -10,6 +10,7 @@ import attrs
 from containerd_py._flows.leasing import OWNER_LABEL
 from containerd_py._flows.lost_shims import fifo_folders_of_shims, free_lost_shims
 from containerd_py._flows.undoing import Step
+from containerd_py.cio.config import IOConfig
 from containerd_py.cio.fifo_orphans import folders_of
 from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainerRecord
@@ -30,10 +31,12 @@ async def find_leftovers(services: Services) -> Leftovers:
     """Look at everything a namespace has but images and content."""
     folders = await fifo_folders_of_shims(services)  # before shims are set free, which end then
     await free_lost_shims(services)
-    processes = await services.tasks.list()
-    for process in processes:
+    tasks = []
+    for process in await services.tasks.list():
         folders |= folders_of([process.stdin, process.stdout, process.stderr])
-    tasks = [Task(services, process.id, pid=process.pid) for process in processes]
+        # With its I/O: output that nobody reads any more holds up its end.
+        io = IOConfig(terminal=process.terminal, stdin=process.stdin, stdout=process.stdout, stderr=process.stderr)
+        tasks.append(Task(services, process.id, pid=process.pid, io=io))
     containers = await services.containers.list()
     # Waiting for the collection: a snapshot whose container came to nothing has only the lease to live by.
     leases = [

@@ -131,11 +131,15 @@ async def test_a_cgroup_with_a_process_in_it(client: Client, busybox: Image):
 
 @pytest.mark.lines("2.1")
 async def test_fifos_of_the_namespace(client: Client, busybox: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """FIFOs of the tasks go with these; those in the default directory when they are old; no others."""
+    """FIFOs of the tasks go with these, full ones as well; those in the default directory when they are old; no others.
+
+    A shim that cannot pass on its task's output would hold up the task's deletion for 10 s.
+    """
     own, default = tmp_path / "own", tmp_path / "default"
     monkeypatch.setattr(fifo_orphans, "default_directory", lambda: default)
     async with open_other_program(client, "abandon", busybox.name, str(own)) as program:
         await program.go()
+    await anyio.sleep(1)  # until the FIFO is full
     [tasks] = own.iterdir()
     for directory in (own, default):
         (directory / "containerd-py-other").mkdir(0o700, parents=True)
