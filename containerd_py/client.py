@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from containerd_py._calls.archives import ArchiveCalls
 from containerd_py._calls.containers import ContainerCalls
@@ -22,7 +23,6 @@ from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainersService
 from containerd_py.services.content import ContentService
 from containerd_py.services.diff import DiffService
-from containerd_py.services.events import EventsService
 from containerd_py.services.images import ImagesService
 from containerd_py.services.introspection import IntrospectionService
 from containerd_py.services.leases import LeasesService
@@ -34,6 +34,9 @@ from containerd_py.services.tasks import TasksService
 from containerd_py.services.transfer import TransferService
 from containerd_py.services.version import Version
 from containerd_py.types import NO_LABELS
+
+if TYPE_CHECKING:
+    from containerd_py.services.events import EventsService
 
 
 @asynccontextmanager

@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Self
+from typing import TYPE_CHECKING, Final, Self
 
 import anyio
 import attrs
 
 from containerd_py.errors import ContainerdError, InvalidArgumentError, NotFoundError
 from containerd_py.services.bundle import Services
-from containerd_py.services.event_types import Envelope, TaskOOM
 from containerd_py.services.metrics import Metrics, metrics_from_sample
 from containerd_py.services.tasks import TaskState
 
-_LAST_LOOK = 0.2  # seconds for the news of what ended the task, which comes by another way than its end
+if TYPE_CHECKING:
+    from containerd_py.services.event_types import Envelope
+
+_OOM_TOPIC: Final = "/tasks/oom"
+_LAST_LOOK: Final = 0.2  # seconds for the news of what ended the task, which comes by another way than its end
 
 
 @attrs.frozen(kw_only=True)
@@ -122,7 +125,7 @@ class StatsStream:
         with anyio.move_on_after(max(seconds, 0)):
             try:
                 async for envelope in self._envelopes:
-                    self._oom_killed = self._oom_killed or isinstance(envelope.event, TaskOOM)
+                    self._oom_killed = self._oom_killed or envelope.topic == _OOM_TOPIC
             except ContainerdError:
                 pass  # no more news; the samples tell as well
             await anyio.sleep_forever()
@@ -149,7 +152,7 @@ async def open_stats(services: Services, container_id: str, *, interval: float) 
     """Lend the stream of a task's use."""
     if not (interval > 0 and math.isfinite(interval)):
         raise InvalidArgumentError(f"an interval of {interval} seconds: give a number above 0")
-    news = f'namespace=={services.namespace},topic=="/tasks/oom",event.container_id=="{container_id}"'
+    news = f'namespace=={services.namespace},topic=="{_OOM_TOPIC}",event.container_id=="{container_id}"'
     async with services.events.subscribe(news) as envelopes:
         first = await _sample_running(services, container_id)
         yield StatsStream(services, container_id, interval, envelopes, first)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
@@ -12,7 +12,6 @@ from containerd_py._transport.scope import Scope
 from containerd_py.services.containers import ContainersService
 from containerd_py.services.content import ContentService
 from containerd_py.services.diff import DiffService
-from containerd_py.services.events import EventsService
 from containerd_py.services.health import HealthService
 from containerd_py.services.images import ImagesService
 from containerd_py.services.introspection import IntrospectionService
@@ -24,6 +23,9 @@ from containerd_py.services.streaming import StreamingService
 from containerd_py.services.tasks import TasksService
 from containerd_py.services.transfer import TransferService
 from containerd_py.services.version import VersionService
+
+if TYPE_CHECKING:
+    from containerd_py.services.events import EventsService  # fifty classes: imported when events are asked for
 
 StubT = TypeVar("StubT")
 
@@ -77,6 +79,8 @@ class Services:
     @cached_property
     def events(self) -> EventsService:
         """What happens on the daemon."""
+        from containerd_py.services.events import EventsService
+
         return EventsService(self.rpc)
 
     @cached_property

@@ -52,6 +52,18 @@ def test_the_client_waits_with_what_is_for_registries_and_consoles():
     assert [name for name in found if "_generated" in name and name.endswith(".codec")] == []
 
 
+def test_events_are_fetched_when_somebody_asks_for_them():
+    """Their fifty classes are not needed by who asks for none."""
+    code = """
+import sys
+from containerd_py import Client, connect
+assert "containerd_py.services.event_types" not in sys.modules
+from containerd_py import TaskExit
+assert "containerd_py.services.event_types" in sys.modules
+"""
+    modules_after(code)
+
+
 def test_messages_are_no_dataclasses_yet():
     """Making one of a message's class costs as much as importing ten: it waits for the first message."""
     code = """

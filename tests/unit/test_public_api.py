@@ -22,7 +22,7 @@ from containerd_py._flows.create_container import ContainerOptions
 from containerd_py._flows.export_images import ExportOptions
 from containerd_py._flows.import_options import ImportOptions, ImportWish
 from containerd_py.oci import spec_options
-from containerd_py.services import bundle
+from containerd_py.services import bundle, events
 from containerd_py.services.bundle import Services
 
 # One call a line: `await` a coroutine, `lend` an asynchronous context manager, else a plain call. What is here is
@@ -234,7 +234,8 @@ def _lines() -> list[str]:
 
 def _find(path: str) -> typing.Any:
     name, *rest = path.split(".")
-    found = getattr(containerd_py, name, None) or getattr(bundle, name)  # services are found by way of the client
+    found = getattr(containerd_py, name, None) or getattr(bundle, name, None)  # found by way of the client
+    found = found or getattr(events, name)  # which fetches this one when it is asked for
     for part in rest:
         found = getattr(found, part)
     return found
