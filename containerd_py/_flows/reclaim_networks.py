@@ -12,7 +12,7 @@ from containerd_py._flows.network_settings import network_settings
 from containerd_py._flows.state_directory import data_store, exists, remove_leftover_directories
 from containerd_py.cni.cache import CachedAttachment
 from containerd_py.cni.files import remove_if_empty
-from containerd_py.cni.netns import remove_netns
+from containerd_py.cni.netns import is_netns, remove_netns
 from containerd_py.cni.settings import NetworkSettings
 from containerd_py.cni.store import NetworkStore
 from containerd_py.cni.turns import take_last_turn
@@ -63,16 +63,20 @@ def _namespaces(folder: Path) -> list[str]:
 
 
 def _take_down(settings: NetworkSettings, netns: Path, plugins_id: str) -> None:
-    for cached in _cached(settings, plugins_id):
+    for cached in _cached(settings, netns, plugins_id):
         settings.chain.delete(cached.network, attrs.evolve(cached.attachment, netns=netns))
     remove_netns(netns)
     for folder in (netns.parent, netns.parent.parent, settings.netns_dir):
         remove_if_empty(folder)
 
 
-def _cached(settings: NetworkSettings, plugins_id: str) -> list[CachedAttachment]:
-    attachments = settings.chain.cache.attachments()
-    return [cached for cached in attachments if cached.attachment.container_id == plugins_id]
+def _cached(settings: NetworkSettings, netns: Path, plugins_id: str) -> list[CachedAttachment]:
+    """Return what is attached under an ID, but to a namespace that is not this one and lives.
+
+    Plugins know containers as NAMESPACE-ID, which says the same of a-b's c and of a's b-c, and of another daemon's.
+    """
+    found = [each for each in settings.chain.cache.attachments() if each.attachment.container_id == plugins_id]
+    return [each for each in found if each.attachment.netns == netns or not is_netns(each.attachment.netns)]
 
 
 def _collect(settings: NetworkSettings, namespace: str) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from containerd_py._flows import resolver_file
+from containerd_py._flows import reclaim_networks, resolver_file
 from containerd_py._flows.hosts_files import enter_hosts, leave_hosts
 from containerd_py._flows.network_state import FILE, HostsEntry, JoinedNetwork, NetworkState, read_network_state
 from containerd_py._flows.plan_networks import with_own_network
@@ -174,3 +174,16 @@ def test_a_restored_spec_is_on_nobody_elses_network():
     own = with_own_network()(spec)
     assert own["linux"]["namespaces"] == [{"type": "network"}, {"type": "pid", "path": "/run/pid"}]
     assert [mount["source"] for mount in own["mounts"]] == ["/etc/hosts", "/home/me/hosts"]
+
+
+def test_a_container_that_plugins_know_by_the_same_words_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of several containers that plugins call alike, only what is attached to no living namespace is taken down."""
+    settings = NetworkSettings(cache_dir=tmp_path)
+    own, living, gone = (tmp_path / "netns" / name for name in ("a/b-c", "a-b/c", "other/a/b-c"))
+    for number, netns in enumerate((own, living, gone)):
+        network = network_from({"cniVersion": "1.0.0", "name": f"net{number}", "plugins": [{"type": "bridge"}]})
+        attachment = Attachment(container_id="a-b-c", netns=netns, interface="eth0")
+        settings.chain.cache.store(network, attachment, {"cniVersion": "1.0.0"})
+    monkeypatch.setattr(reclaim_networks, "is_netns", {own, living}.__contains__)
+    found = reclaim_networks._cached(settings, own, "a-b-c")
+    assert {cached.attachment.netns for cached in found} == {own, gone}
