@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Final, Literal, Self, get_args
+from typing import Final, Literal, get_args
 
-import anyio
 import attrs
 
 from containerd_py._flows.defaults import chosen_platform, chosen_snapshotter
@@ -16,15 +15,10 @@ from containerd_py._flows.registry_pull import pull_from_registry
 from containerd_py._flows.together import working_together
 from containerd_py._flows.transfer_pull import pull_by_transfer
 from containerd_py._flows.transfer_registry import transfer_obstacle
-from containerd_py.errors import (
-    FailedPreconditionError,
-    InvalidArgumentError,
-    RegistryTLSError,
-    UnimplementedError,
-)
+from containerd_py._flows.watched import Watched
+from containerd_py.errors import InvalidArgumentError, RegistryTLSError, UnimplementedError
 from containerd_py.image import Image
 from containerd_py.labels import check_labels
-from containerd_py.progress import Progress
 from containerd_py.references import Reference
 from containerd_py.remotes.registry import DEFAULT_REGISTRY, Registry
 from containerd_py.services.bundle import Services
@@ -35,74 +29,34 @@ Via = Literal["auto", "client", "transfer"]
 VIAS: Final = get_args(Via)
 
 
-class Pull:
-    """A pull under way: an iterator over its progress, and the image once it has ended. Made by `open_pull`.
-
-    Who reads slowly or not at all holds up nothing: of each piece of content the newest report is kept.
-    """
+class Pull(Watched[Image]):
+    """A pull under way: an iterator over its progress, and the image once it has ended. Made by `open_pull`."""
 
     def __init__(self, services: Services, wish: PullWish) -> None:
-        self._services = services
-        self._wish = wish
-        self._board = ProgressBoard()
-        self._has_ended = anyio.Event()
-        self._image: Image | None = None
-        self._failure: Exception | None = None
-        self._is_failure_seen = False
+        async def flow(board: ProgressBoard) -> Image:
+            return await wish.fulfil(services, board)
+
+        super().__init__(f"the pull of {wish.reference}", flow)
+        self._ref = str(wish.reference)
+        self._namespace = services.namespace
 
     @property
     def ref(self) -> str:
         """The reference in full: what the image will be called."""
-        return str(self._wish.reference)
+        return self._ref
 
     @property
     def image(self) -> Image:
-        """The image.
+        """The image. See `wait`, which waits for it.
 
         Raises:
             FailedPreconditionError: The pull has not ended, or was left before its end.
             Exception: What the pull failed with.
         """
-        if self._failure is not None:
-            raise self._failure
-        if self._image is None:
-            raise FailedPreconditionError(f"the pull of {self.ref} has not ended: iterate to its end, or await wait()")
-        return self._image
-
-    async def wait(self) -> Image:
-        """Wait for the pull's end and return the image; raise what it failed with."""
-        await self._has_ended.wait()
-        self.raise_unseen()
-        return self.image
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Progress:
-        progress = await self._board.take()
-        if progress is None:
-            self.raise_unseen()
-            raise StopAsyncIteration
-        return progress
-
-    async def run(self) -> None:
-        """Do the pull; for `open_pull` alone."""
-        try:
-            self._image = await self._wish.fulfil(self._services, self._board)
-        except Exception as error:  # noqa: BLE001  # raised where progress is read, or at the end of the block
-            self._failure = error
-        finally:
-            self._has_ended.set()
-            self._board.close()
-
-    def raise_unseen(self) -> None:
-        """Raise what the pull failed with, unless somebody has seen it."""
-        if self._failure is not None and not self._is_failure_seen:
-            self._is_failure_seen = True
-            raise self._failure
+        return self.result
 
     def __repr__(self) -> str:
-        return f"<Pull {self.ref} namespace={self._services.namespace}>"
+        return f"<Pull {self._ref} namespace={self._namespace}>"
 
 
 @attrs.frozen(kw_only=True)
