@@ -18,7 +18,7 @@ from containerd_py._flows.hosts_files import HOSTS, enter_hosts, leave_hosts
 from containerd_py._flows.network_state import FILE, PORTS_FILE, NetworkState, read_network_state
 from containerd_py._flows.resolver_file import ResolverWish, resolver_text
 from containerd_py.cni.attachment import Attachment
-from containerd_py.cni.chain import Chain
+from containerd_py.cni.chain import Chain, raise_first
 from containerd_py.cni.config import NetworkConfig
 from containerd_py.cni.files import remove_if_empty, write_whole
 from containerd_py.cni.netns import is_netns, keep_netns, make_netns, remove_netns
@@ -134,7 +134,7 @@ def _follow(state: NetworkState, places: Places, pid: int, stop: Stop) -> None:
 
 def _join_anew(state: NetworkState, places: Places, stop: Stop, make: Callable[[], None]) -> None:
     remove_netns(state.netns)  # no task is in it; and what is left in it would be in the way
-    _raise_first(_delete(state))
+    raise_first(_delete(state))
     settings = state.settings
     choose_ports([port.to_request() for port in state.ports], settings.chain.cache, settings.host_netns)
     make()
@@ -155,7 +155,7 @@ def _detach(state: NetworkState, places: Places) -> None:
     if _delete(state):
         # The bridge plugin fails for good once its rules were flushed, but not where there is no namespace any more.
         remove_netns(state.netns)
-        _raise_first(_delete(state))
+        raise_first(_delete(state))
     remove_netns(state.netns)
     for folder in (state.netns.parent, state.netns.parent.parent, state.settings.netns_dir):
         remove_if_empty(folder)
@@ -170,13 +170,6 @@ def _delete(state: NetworkState) -> list[CNIError]:
         except CNIError as error:
             failures.append(error)
     return failures
-
-
-def _raise_first(failures: list[CNIError]) -> None:
-    for other in failures[1:]:
-        failures[0].add_note(f"and: {other}")
-    if failures:
-        raise failures[0]
 
 
 def _forget(places: Places) -> None:

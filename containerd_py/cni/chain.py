@@ -6,7 +6,7 @@ Source: CNI specification 1.1, sections 3 and 4; libcni for what the specificati
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -120,12 +120,8 @@ class Chain:
         if not netns:
             # Without it plugins do not know which rules there are.
             in_netns(self.netns, lambda: remove_container_rules(network.name, attachment.container_id))
-        if not failures:
-            self.cache.drop(network.name, attachment)
-            return
-        for other in failures[1:]:
-            failures[0].add_note(f"and: {other}")
-        raise failures[0]
+        raise_first(failures)
+        self.cache.drop(network.name, attachment)
 
     def check(self, network: NetworkConfig, attachment: Attachment) -> None:
         """Ask the plugins whether the container is attached as it was; those too old to tell are not asked.
@@ -174,10 +170,7 @@ class Chain:
                 self._call("GC", network, plugin, {}, additions, {})
             except CNIError as error:
                 failures.append(error)
-        if failures:
-            for other in failures[1:]:
-                failures[0].add_note(f"and: {other}")
-            raise failures[0]
+        raise_first(failures)
 
     def versions(self, plugin: str) -> tuple[str, ...]:
         """Ask a plugin which versions of the specification it knows.
@@ -251,6 +244,14 @@ class Chain:
             stop=stop,
         )
         return read_answer(answer, plugin.type, command)
+
+
+def raise_first(failures: Sequence[CNIError]) -> None:
+    """Raise the first failure, if there is one, with the others as its notes."""
+    for other in failures[1:]:
+        failures[0].add_note(f"and: {other}")
+    if failures:
+        raise failures[0]
 
 
 def _result(answer: Mapping[str, object], plugin: str) -> CNIResult:
