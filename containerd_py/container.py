@@ -100,8 +100,9 @@ class Container(ContainerFiles):
     ) -> ContainerRecord:
         """Replace parts of its record, for its next task, and return the record (Containers.Update).
 
-        A task that runs keeps what it was created with. Extensions are laid over those that are there: containerd
-        never takes one away.
+        A task that runs keeps what it was created with. `labels` replace all there are, those included in which its
+        name, directory and stop signal are kept: `set_labels` changes single ones. Extensions are laid over those that
+        are there: containerd never takes one away.
         """
         record = await self.record()
         changed = attrs.evolve(

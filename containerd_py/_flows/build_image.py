@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,7 @@ from containerd_py._flows.results import complete
 from containerd_py._flows.run_task import open_run
 from containerd_py._flows.undoing import undoing
 from containerd_py._flows.unpack import unpack_image
-from containerd_py.errors import FailedPreconditionError, NotFoundError, PermissionDeniedError
+from containerd_py.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, PermissionDeniedError
 from containerd_py.image import Image
 from containerd_py.labels import check_labels
 from containerd_py.oci.config_changes import NO_CHANGES, ConfigChanges
@@ -60,6 +60,7 @@ async def build_image(
     check_labels(labels or NO_LABELS)
     epoch = chosen_epoch(source_date_epoch)
     compression = check_compression(compression)
+    layers = _checked_layers(layers)
     snapshotter = await chosen_snapshotter(services, snapshotter)
     if isinstance(base, str):
         base = await ensure_image(
@@ -77,6 +78,16 @@ async def build_image(
             await publish(leased, undo, ImageRecord(name=name, target=target, labels=labels or NO_LABELS))
         undo.keep()
     return Image(services, name=name, target=target, platform=ground.platform)
+
+
+def _checked_layers(layers: Iterable[LayerSource]) -> list[LayerSource]:
+    if not isinstance(layers, Iterable):
+        raise InvalidArgumentError(f"layers must be a list, not {layers!r}")
+    given = [*layers]
+    for layer in given:
+        if not isinstance(layer, DirectoryLayer | TarLayer | RunLayer):
+            raise InvalidArgumentError(f"layers must be a list of DirectoryLayer, TarLayer and RunLayer, not {layer!r}")
+    return given
 
 
 async def _ground(services: Services, base: Image | None, platform: Platform | str | None) -> Base:
@@ -180,6 +191,8 @@ class _Build:
 
 def _plain_tar(layer: TarLayer) -> ByteStream:
     source = layer.source
+    if isinstance(source, bytes):
+        return decompressed(in_thread(iter([source])), what="the layer's bytes")
     if isinstance(source, str | os.PathLike):
         return decompressed(in_thread(_file(Path(source))), what=os.fspath(source))
     return decompressed(generated(source), what="the layer's stream")

@@ -17,8 +17,10 @@ def health_labels(given: HealthCheck | None, config: ImageConfig) -> dict[str, s
     """Return the label of a container with the check that was given, or else the image's.
 
     Raises:
-        InvalidArgumentError: The one given does not fit into a label.
+        InvalidArgumentError: The one given is none, or does not fit into a label.
     """
+    if given is not None and not isinstance(given, HealthCheck):
+        raise InvalidArgumentError(f"health_check must be a HealthCheck(command=…), not {given!r}")
     check = config.health_check if given is None else given
     if check is None:
         return {}

@@ -53,7 +53,7 @@ class TarLayer:
     bytes can be read, and so the layer used, only once.
     """
 
-    source: str | os.PathLike[str] | AsyncIterable[bytes] = attrs.field(eq=False)
+    source: str | os.PathLike[str] | bytes | AsyncIterable[bytes] = attrs.field(eq=False)
     created_by: str | None = attrs.field(default=None, kw_only=True)
 
 

@@ -1,5 +1,6 @@
 """Images made of files, archives, commands and containers, on all lines: they run, for ctr too, and nothing is lost."""
 
+import hashlib
 import io
 import os
 import re
@@ -193,7 +194,7 @@ async def test_a_command_that_fails_fails_the_build(client: Client, busybox: Ima
 
 
 async def test_archives_come_in_any_form(client: Client, tmp_path: Path):
-    """A tar archive may be a stream, compressed or not, with whiteouts; its bytes are its diff ID's."""
+    """A tar archive may be a stream or bytes, compressed or not, with whiteouts; its bytes are its diff ID's."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         for name, data in (("etc/.wh.hosts", b""), ("etc/added", b"added\n")):
@@ -208,7 +209,9 @@ async def test_archives_come_in_any_form(client: Client, tmp_path: Path):
     image = await client.build_image(REF, layers=[TarLayer(str(busybox_tar(tmp_path))), TarLayer(chunks())])
     shown = await client.run(image, ["/bin/sh", "-c", "cat /etc/added; test -e /etc/hosts || echo hidden"])
     assert shown.stdout == b"added\nhidden\n"
-    await image.delete(synchronous=True)
+    whole = await client.build_image(REF, base=image, layers=[TarLayer(stream.getvalue())])
+    assert (await whole.diff_ids())[-2:] == [f"sha256:{hashlib.sha256(stream.getvalue()).hexdigest()}"] * 2
+    await whole.delete(synchronous=True)
 
 
 @pytest.mark.parametrize(
@@ -221,6 +224,8 @@ async def test_archives_come_in_any_form(client: Client, tmp_path: Path):
         (lambda folder: [TarLayer(folder / "cut.gz")], ArchiveError),
         (lambda folder: [TarLayer(folder / "cut.tar")], UnpackError),
         (lambda _folder: [RunLayer(["/bin/absent"])], ContainerdError),
+        (lambda folder: [folder], InvalidArgumentError),
+        (lambda folder: DirectoryLayer(folder), InvalidArgumentError),
     ],
 )
 async def test_what_cannot_be_built_leaves_nothing(client: Client, tmp_path: Path, layers, error):

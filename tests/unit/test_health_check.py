@@ -115,3 +115,9 @@ def test_states():
     assert after(good, bad, bad, in_start_period=True).status == "unhealthy"
     assert after(bad, bad, good) == Health(status="healthy", probes=(bad, bad, good))
     assert len(after(*[bad] * 9).probes) == 5
+
+
+def test_a_bare_command_is_no_check():
+    """A health check is a HealthCheck; a command alone is refused with what to write."""
+    with pytest.raises(InvalidArgumentError, match=r"HealthCheck\(command=…\), not 'curl localhost'"):
+        health_labels("curl localhost", parse_config(b"{}"))  # type: ignore[arg-type]
