@@ -33,6 +33,7 @@ from containerd_py.image import Image
 from containerd_py.oci.image_documents import descriptor_document, load_document
 from containerd_py.oci.image_spec import (
     MAX_MANIFEST_SIZE,
+    MAX_REFERENCES,
     parse_index,
     parse_manifest,
     unpackable_layers,
@@ -132,6 +133,7 @@ class _Converter:
     def __init__(self, leased: Services, conversion: Conversion) -> None:
         self._leased = leased
         self._wanted = conversion
+        self._made: dict[Descriptor, Descriptor | None] = {}  # indexes may name each other a million times over
         self._layers: dict[tuple[str, MediaTypes], Descriptor] = {}
         self.kept: list[Platform | None] = []  # of each manifest; None where it does not tell
 
@@ -139,6 +141,13 @@ class _Converter:
         """Return what takes the descriptor's place; None for a platform that is not wanted."""
         if depth > MAX_DEPTH:
             raise InvalidArgumentError(f"indexes are nested more than {MAX_DEPTH} deep")
+        if descriptor not in self._made:
+            if len(self._made) >= MAX_REFERENCES:
+                raise InvalidArgumentError(f"the image consists of more than {MAX_REFERENCES} documents")
+            self._made[descriptor] = await self._convert(descriptor, depth)
+        return self._made[descriptor]
+
+    async def _convert(self, descriptor: Descriptor, depth: int) -> Descriptor | None:
         if is_index(descriptor.media_type):
             return await self._convert_index(descriptor, depth)
         if is_manifest(descriptor.media_type):

@@ -165,11 +165,12 @@ def _is_document(descriptor: Descriptor) -> bool:
 
 
 class _Walk:
-    """One walk through an image's indexes, each looked at once: they may be hostile."""
+    """One walk through an image's documents, each looked at once: they may be hostile."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._seen: set[str] = set()
+        self._unsuited: set[str] = set()  # manifests whose configurations are for other platforms
 
     async def find(
         self, descriptor: Descriptor, matcher: Matcher, indexes: tuple[Descriptor, ...]
@@ -177,10 +178,12 @@ class _Walk:
         if is_manifest(descriptor.media_type):
             manifest = await read_manifest(self._services, descriptor)
             if indexes and descriptor.platform is None and not await self._config_suits(manifest, matcher):
+                self._unsuited.add(descriptor.digest)
                 return None
             return FoundManifest(descriptor=descriptor, manifest=manifest, indexes=indexes)
         for candidate in choose((await self._open(descriptor, len(indexes))).manifests, matcher):
-            if candidate.digest in self._seen or not _is_document(candidate):
+            is_known = candidate.platform is None and candidate.digest in self._unsuited
+            if is_known or candidate.digest in self._seen or not _is_document(candidate):
                 continue
             try:
                 found = await self.find(candidate, matcher, (*indexes, descriptor))
@@ -200,6 +203,7 @@ class _Walk:
             return []
         try:
             if is_manifest(descriptor.media_type):
+                self._seen.add(descriptor.digest)
                 return await self._config_platform(await read_manifest(self._services, descriptor))
             children = (await self._open(descriptor, depth)).manifests
         except NotFoundError:

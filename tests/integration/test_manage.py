@@ -10,8 +10,10 @@ import pytest
 from containerd_py import (
     Client,
     DataLossError,
+    Descriptor,
     DigestMismatchError,
     Image,
+    ImageRecord,
     InvalidArgumentError,
     NotFoundError,
     Platform,
@@ -20,6 +22,8 @@ from containerd_py import (
     deleting,
 )
 from containerd_py.daemon import open_daemon
+from containerd_py.oci.digests import digest_of
+from containerd_py.oci.image_documents import descriptor_document, dump_document
 from containerd_py.oci.media_types import (
     MEDIA_TYPE_DOCKER_LAYER,
     MEDIA_TYPE_DOCKER_LAYER_GZIP,
@@ -246,6 +250,27 @@ async def test_what_is_here_of_an_image_is_converted(client: Client, seeded_imag
             assert (await client.run(copy, ["/bin/echo", "one"])).stdout == b"one\n"
         with pytest.raises(NotFoundError):
             await client.convert_image(image.name, COPY, platforms="linux/arm64")
+
+
+@pytest.mark.lines("2.1")
+async def test_an_index_bomb_is_converted_once(client: Client, layered: Image):
+    """Indexes that name each other a million times over are each converted once."""
+    children = [descriptor_document(layered.target)]
+    async with client.hold_lease() as leased:
+        for _ in range(4):
+            data = dump_document({"schemaVersion": 2, "mediaType": MEDIA_TYPE_INDEX, "manifests": children * 60})
+            target = Descriptor(media_type=MEDIA_TYPE_INDEX, digest=digest_of(data), size=len(data))
+            children = [descriptor_document(target)]
+            async with leased.content.open_writer(target.digest) as writer:
+                await writer.write(data)
+                await writer.commit(size=target.size, expected=target.digest)
+        await client.images.create(ImageRecord(name="bomb:1", target=target))
+        with anyio.fail_after(60):
+            copy = await leased.convert_image("bomb:1", COPY, compression="none")
+        types = await layer_types(copy)
+        await copy.delete()
+        await client.images.delete("bomb:1")
+    assert types <= {MEDIA_TYPE_LAYER, MEDIA_TYPE_DOCKER_LAYER}
 
 
 async def test_a_damaged_layer_is_not_converted(client: Client, layered: Image, daemon):
