@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,14 @@ from containerd_py._generated.containerd.services.leases.v1 import ListResources
 from containerd_py._generated.containerd.services.version.v1 import VersionResponse
 from containerd_py._generated.google.protobuf import Empty
 from containerd_py._transport.channel import Channel
+from containerd_py._transport.entries import EntryReader
+from containerd_py._transport.message_codec import PIECE
 from containerd_py._transport.unary_streams import CREDIT, UnaryStreams
 
 ANSWER = [(":status", "200"), ("content-type", "application/grpc")]
 METADATA = {"containerd-namespace": "test"}
 Answer = Callable[["Peer", int], bytes]
+Ask = Callable[[Channel], Awaitable[str]]
 
 
 def prefixed(message: bytes) -> bytes:
@@ -48,6 +51,7 @@ class Peer:
         self.requests: list[tuple[dict[str, str], bytes]] = []
         self.resets: list[int] = []
         self.failure: BaseException | None = None
+        self.writer: asyncio.StreamWriter
         self.connections: list[Peer] = []
         self.settings: dict[SettingCodes, int] = {}
         self._begun: dict[int, tuple[dict[str, str], bytes]] = {}
@@ -56,12 +60,22 @@ class Peer:
         """Serve a connection with a state of its own; what was asked is noted here."""
         connection = Peer(self._answer, self._cut)
         connection.settings, connection.requests, connection.resets = self.settings, self.requests, self.resets
+        connection.writer = writer
         self.connections.append(connection)
         try:
             await connection.serve(reader, writer)
         except BaseException as error:
             self.failure = error
             raise
+
+    def push(self, message: bytes) -> None:
+        """Send the rest of what the last request was answered with, and the status."""
+        connection = self.connections[-1]
+        number = connection.http2.highest_inbound_stream_id
+        end = [("grpc-status", "0"), ("grpc-message", "")]
+        connection.writer.write(
+            data_frames(connection, number, message) + connection.say(number, headers=end, end=True)
+        )
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.http2.initiate_connection()
@@ -143,6 +157,21 @@ async def ask(channel: Channel, request: Any = None) -> str:
         return f"{type(error).__name__}: {error}"
 
 
+async def ask_list(channel: Channel) -> str:
+    """The same, the answer taken for a list: its entries, as they arrive."""
+    found: list[bytes] = []
+    try:
+        call = channel.request("/s/M", Cardinality.UNARY_UNARY, Empty, VersionResponse, metadata=METADATA)
+        async with call as stream:
+            await stream.send_message(Empty(), end=True)
+            reader = EntryReader(VersionResponse, lambda data, begin, end: data[begin:end])
+            async for entries in stream.recv_entries(reader):
+                found += entries
+    except errors.ContainerdError as error:
+        return f"{type(error).__name__}: {error}"
+    return repr(found)
+
+
 def any_answer(chance: random.Random) -> Answer:
     """Make a server that answers in every way a server may."""
 
@@ -189,7 +218,7 @@ def anywhere(chance: random.Random) -> Callable[[bytes], Iterator[bytes]]:
     return cut
 
 
-async def outcomes(folder: Path, seed: int) -> tuple[list[str], list[tuple[dict[str, str], bytes]]]:
+async def outcomes(folder: Path, seed: int, ask: Ask = ask) -> tuple[list[str], list[tuple[dict[str, str], bytes]]]:
     """Ask in turn, so that both ways are answered the same; then some at once."""
     folder.mkdir()
     chance = random.Random(seed)
@@ -207,6 +236,41 @@ async def test_as_through_h2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, se
     direct = await outcomes(tmp_path / "direct", seed)
     monkeypatch.setattr(UnaryStreams, "begin", lambda *_: None)
     assert direct == await outcomes(tmp_path / "h2", seed)
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_lists_as_through_h2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int):
+    """The same of an answer whose entries are taken as they arrive."""
+    direct = await outcomes(tmp_path / "direct", seed, ask_list)
+    monkeypatch.setattr(UnaryStreams, "begin", lambda *_: None)
+    assert direct == await outcomes(tmp_path / "h2", seed, ask_list)
+
+
+@pytest.mark.parametrize("past_h2", [True, False])
+async def test_a_long_list_is_read_as_it_arrives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, past_h2: bool):
+    """Some entries are there before the rest has been sent; an answer without a message is none, an empty one is."""
+    if not past_h2:
+        monkeypatch.setattr(UnaryStreams, "begin", lambda *_: None)
+    entry = b"\x0a" + b"\xd0\x86\x03" + b"e" * 50_000
+    message = prefixed(entry * 20)
+    cut = 5 + 12 * len(entry) + 100
+    async with open_peer(tmp_path, lambda peer, n: in_frames(peer, n, message[:cut], whole=False)) as (channel, peer):
+        call = channel.request("/s/M", Cardinality.UNARY_UNARY, Empty, VersionResponse, metadata=METADATA)
+        async with call as stream:
+            await stream.send_message(Empty(), end=True)
+            count = 0
+            async for entries in stream.recv_entries(EntryReader(VersionResponse, lambda _, begin, end: end - begin)):
+                assert set(entries) == {50_000}
+                assert len(entries) <= PIECE // 50_000 + 1
+                count += len(entries)
+                if count == 10:
+                    peer.push(message[cut:])
+        assert count == 20
+    (tmp_path / "s").unlink()
+    answers = iter([prefixed(b""), b""])
+    async with open_peer(tmp_path, lambda peer, n: well(peer, n, next(answers))) as (channel, _):
+        assert await ask_list(channel) == "[]"
+        assert (await ask_list(channel)).startswith("ProtocolError: the daemon answered OK without a message")
 
 
 # ── single rules ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -427,8 +491,12 @@ async def test_window_of_large_answers(tmp_path: Path):
         assert before - manager.current_window_size > len(message) - CREDIT
 
 
-def in_frames(peer: Peer, number: int, message: bytes) -> bytes:
-    out = peer.say(number, headers=ANSWER)
-    for begin in range(0, len(message), 16_384):
-        out += peer.say(number, data=message[begin : begin + 16_384])
-    return out + peer.say(number, headers=[("grpc-status", "0")], end=True)
+def in_frames(peer: Peer, number: int, message: bytes, *, whole: bool = True) -> bytes:
+    """Answer with a large message, or begin to: `Peer.push` sends the rest."""
+    out = peer.say(number, headers=ANSWER) + data_frames(peer, number, message)
+    return out + peer.say(number, headers=[("grpc-status", "0")], end=True) if whole else out
+
+
+def data_frames(peer: Peer, number: int, message: bytes) -> bytes:
+    size = 16_384
+    return b"".join(peer.say(number, data=message[at : at + size]) for at in range(0, len(message), size))
