@@ -6,8 +6,6 @@ Needs containerd 1.7 or later. Source: containerd, core/transfer.
 from __future__ import annotations
 
 import logging
-import secrets
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -17,7 +15,7 @@ from containerd_py._flows.together import working_together
 from containerd_py.errors import ArchiveError, ContainerdError, NotFoundError, UnavailableError
 from containerd_py.progress import Progress
 from containerd_py.services.bundle import Services
-from containerd_py.services.streaming import DaemonStream
+from containerd_py.services.streaming import DaemonStream, new_stream_id
 from containerd_py.services.transfer import Endpoint, progress_from_wire
 
 _PROGRESS_BOUND: Final = 5.0  # seconds that the last progress may come after the transfer's own end
@@ -40,11 +38,6 @@ _FILTERED_OUT: Final = "image might be filtered out"
 _log = logging.getLogger(__name__)
 
 
-def stream_id(purpose: str) -> str:
-    """Return an ID that no other stream of the namespace has."""
-    return f"{purpose}-{time.time_ns() % 10**9}-{secrets.token_urlsafe(9)}"
-
-
 async def transfer_archive(
     services: Services, source: Endpoint, destination: Endpoint, report: Callable[[Progress], None]
 ) -> None:
@@ -55,7 +48,7 @@ async def transfer_archive(
         ArchiveError: The daemon does not take the archive.
         NotFoundError: An image or its content is not there, or there is nothing for the platform.
     """
-    progress_id = stream_id("progress")
+    progress_id = new_stream_id("progress")
     async with services.streaming.open(progress_id) as stream, working_together() as group:
         ended = anyio.Event()
         group.start_soon(_read_progress, stream, report, ended)

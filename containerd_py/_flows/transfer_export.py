@@ -17,7 +17,7 @@ from containerd_py import platforms
 from containerd_py._flows.export_plan import ExportScope, NamedImage
 from containerd_py._flows.leasing import hold_lease
 from containerd_py._flows.together import working_together
-from containerd_py._flows.transfer_archives import stream_id, transfer_archive
+from containerd_py._flows.transfer_archives import transfer_archive
 from containerd_py.archives.documents import BLOBS, DOCKER_FILE, INDEX_FILE
 from containerd_py.archives.image_writers import ImageWriter
 from containerd_py.archives.tar_headers import Kind
@@ -27,6 +27,7 @@ from containerd_py.errors import ArchiveError, DataLossError, DigestMismatchErro
 from containerd_py.oci.digests import is_digest
 from containerd_py.progress import Progress
 from containerd_py.services.bundle import Services
+from containerd_py.services.streaming import new_stream_id
 from containerd_py.services.transfer import ExportStreamEndpoint, ExtraReference, ImageStoreEndpoint
 
 _STALL_BOUND: Final = 10.0  # seconds that the rest may take to arrive once the daemon says it has sent all
@@ -50,7 +51,7 @@ async def export_by_transfer(
     """
     if scope.skip_missing:
         raise InvalidArgumentError('a daemon that exports itself knows no skip_missing: export via="client"')
-    archive_id = stream_id("export")
+    archive_id = new_stream_id("export")
     source = ImageStoreEndpoint(
         name="", extra_references=tuple(ExtraReference(name=name) for name in {image.name: None for image in images})
     )

@@ -12,14 +12,14 @@ from containerd_py._flows.import_unpack import unpack_imported
 from containerd_py._flows.leasing import hold_lease
 from containerd_py._flows.progress_board import ProgressBoard
 from containerd_py._flows.together import working_together
-from containerd_py._flows.transfer_archives import stream_id, transfer_archive
+from containerd_py._flows.transfer_archives import transfer_archive
 from containerd_py.archives.limits import DEFAULT_LIMITS
 from containerd_py.archives.sources import ArchiveSource, is_folder, open_source
 from containerd_py.errors import ArchiveError, ContainerdError, InvalidArgumentError
 from containerd_py.progress import Progress
 from containerd_py.services.bundle import Services
 from containerd_py.services.images import ImageRecord
-from containerd_py.services.streaming import DaemonStream
+from containerd_py.services.streaming import DaemonStream, new_stream_id
 from containerd_py.services.transfer import ExtraReference, ImageStoreEndpoint, ImportStreamEndpoint
 
 _log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ async def import_by_transfer(
             saved[progress.name] = None
         board.report(progress)
 
-    archive_id = stream_id("import")
+    archive_id = new_stream_id("import")
     async with hold_lease(services) as leased:
         async with (
             open_source(source) as chunks,

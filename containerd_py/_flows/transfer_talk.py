@@ -6,8 +6,6 @@ Needs containerd 1.7 or later. Source: containerd, core/transfer.
 from __future__ import annotations
 
 import logging
-import secrets
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -22,7 +20,7 @@ from containerd_py.progress import Progress
 from containerd_py.remotes.credentials import look_up
 from containerd_py.remotes.origins import origin_of
 from containerd_py.services.bundle import Services
-from containerd_py.services.streaming import DaemonStream
+from containerd_py.services.streaming import DaemonStream, new_stream_id
 from containerd_py.services.transfer import (
     Endpoint,
     RegistryEndpoint,
@@ -55,7 +53,7 @@ class TransferTalk:
 
     async def transfer(self, ends: Ends) -> None:
         """Have the daemon do it; what it fails with comes as it is."""
-        progress_id, credentials_id = _stream_id("progress"), _stream_id("creds")
+        progress_id, credentials_id = new_stream_id("progress"), new_stream_id("creds")
         streaming = self._leased.streaming
         # The daemon looks for both streams when the transfer begins.
         async with (
@@ -120,7 +118,3 @@ class TransferTalk:
         if found is None:
             return answer_to_wire()
         return answer_to_wire(username=found.username, secret=found.secret.reveal())
-
-
-def _stream_id(purpose: str) -> str:
-    return f"{purpose}-{time.time_ns() % 10**9}-{secrets.token_urlsafe(9)}"

@@ -5,6 +5,8 @@ Knows the Streaming service and the framing of bytes on it; knows nothing of tra
 
 from __future__ import annotations
 
+import secrets
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -24,6 +26,11 @@ _WINDOW_UPDATE: Final = "containerd.types.transfer.WindowUpdate"
 # Bytes we allow ahead when we receive, as many as the HTTP/2 stream: containerd's own 64 KiB are two messages.
 WINDOW_SIZE: Final = 4 * 1024 * 1024
 _LARGEST_PIECE: Final = 32 * 1024  # bytes in one message
+
+
+def new_stream_id(purpose: str) -> str:
+    """Return an ID that no other stream of the namespace has."""
+    return f"{purpose}-{time.time_ns() % 10**9}-{secrets.token_urlsafe(9)}"
 
 
 class DaemonStream:
