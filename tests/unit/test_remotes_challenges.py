@@ -60,4 +60,4 @@ def test_any_text_is_read(header: str) -> None:
 def test_hostile_headers_hang_nothing() -> None:
     """Headers made to confuse a backtracking parser are read as any other."""
     for header in ('a="' + "\\" * 16000, "a " * 8000, 'a b="c",' * 2000, "a=" * 8000, "a b" + "=" * 16000):
-        parse_challenges(header)
+        assert all(challenge.scheme in {"a", "b"} for challenge in parse_challenges(header))
