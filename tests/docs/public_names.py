@@ -9,6 +9,7 @@ from typing import Any, Final
 import containerd_py
 from containerd_py.oci import spec_options
 from containerd_py.services import bundle
+from containerd_py.services.events import EventsService
 from tests.docs.pages import ROOT
 
 PAGE: Final = ROOT / "docs" / "reference" / "public-names.md"
@@ -142,7 +143,12 @@ def _attributes(owner: type) -> list[str]:
 
 def _services() -> list[type]:
     found = [getattr(value, "func", None) for value in vars(bundle.Services).values()]
-    types = [inspect.signature(function, eval_str=True).return_annotation for function in found if function is not None]
+    names = {"EventsService": EventsService}  # which the bundle fetches when it is asked for
+    types = [
+        inspect.signature(function, locals=names, eval_str=True).return_annotation
+        for function in found
+        if function is not None
+    ]
     return [*types, bundle.SnapshotsService]
 
 
