@@ -20,7 +20,7 @@ from containerd_py.errors import InvalidArgumentError, RegistryTLSError, Unimple
 from containerd_py.image import Image
 from containerd_py.labels import check_labels
 from containerd_py.references import Reference
-from containerd_py.remotes.registry import DEFAULT_REGISTRY, Registry
+from containerd_py.remotes.registry import Registry, chosen_registry
 from containerd_py.services.bundle import Services
 from containerd_py.services.images import ImageRecord
 from containerd_py.types import NO_LABELS, Platform
@@ -137,7 +137,7 @@ async def open_pull(
         unpack=unpack,
         snapshotter=snapshotter,
         labels=NO_LABELS if labels is None else labels,
-        registry=DEFAULT_REGISTRY if registry is None else registry,
+        registry=chosen_registry(registry),
         via=via,
     )
     pull = Pull(services, wish)

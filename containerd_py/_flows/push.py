@@ -20,7 +20,7 @@ from containerd_py._flows.watched import Watched
 from containerd_py.errors import InvalidArgumentError, RegistryTLSError, UnimplementedError
 from containerd_py.image import Image
 from containerd_py.references import Reference
-from containerd_py.remotes.registry import DEFAULT_REGISTRY, Registry
+from containerd_py.remotes.registry import Registry, chosen_registry
 from containerd_py.services.bundle import Services
 from containerd_py.services.leases import LeaseResource
 from containerd_py.types import Descriptor, Platform
@@ -125,7 +125,7 @@ async def open_push(
         reference=Reference.parse(ref),
         source=ref if source is None else source,
         platforms=_parsed(platform),
-        registry=DEFAULT_REGISTRY if registry is None else registry,
+        registry=chosen_registry(registry),
         skip_non_distributable=skip_non_distributable,
         via=via,
     )

@@ -44,15 +44,16 @@ class CompletedProcess:
             raise ProcessExitError(self.exit_code, stdout=self.stdout, stderr=self.stderr, command=command)
 
 
-def check_capture(input: Input | None, capture_limit: int | None) -> None:  # noqa: A002
+def check_capture(input: object, capture_limit: int | None) -> None:  # noqa: A002
     """Refuse what a process cannot be run with, before anything is made for it.
 
     Raises:
         InvalidArgumentError: The input is text, or the limit negative.
     """
     if input is not None and not isinstance(input, bytes | bytearray | memoryview | AsyncIterable):
+        remedy = "encode it first" if isinstance(input, str) else "open files with anyio.open_file"
         raise InvalidArgumentError(
-            f"input must be bytes or an asynchronous iterable of them, not {type(input).__name__}: encode text first"
+            f"input must be bytes or an asynchronous iterable of them, not {type(input).__name__}: {remedy}"
         )
     if capture_limit is not None and capture_limit < 0:
         raise InvalidArgumentError(f"capture_limit must not be negative: {capture_limit!r}")

@@ -25,6 +25,8 @@ def check_image_config(config: ImageConfig) -> None:
     Raises:
         InvalidArgumentError: Its user, working directory, stop signal, environment or command cannot be used.
     """
+    if not isinstance(config, ImageConfig):
+        raise InvalidArgumentError(f"this must be an image's configuration, `await image.config()`, not {config!r}")
     parse_user(config.user)
     if config.stop_signal is not None:
         parse_signal(config.stop_signal)

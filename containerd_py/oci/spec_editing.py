@@ -30,12 +30,21 @@ def spec_option(edit: Callable[[Spec], None]) -> SpecOption:
 
 
 def compose(*options: SpecOption) -> SpecOption:
-    """Make one option of several, applied from left to right."""
+    """Make one option of several, applied from left to right.
+
+    Raises:
+        InvalidArgumentError: One cannot be called, or, when applied, one returns no spec.
+    """
+    for option in options:
+        if not callable(option):
+            raise InvalidArgumentError(f"spec option {option!r} is no function: name one of oci.spec_options")
 
     def apply(spec: Spec) -> Spec:
         edited = clone(spec)
         for option in options:
             edited = option(edited)
+            if not isinstance(edited, dict):
+                raise InvalidArgumentError(f"spec option {option!r} must return the spec, not {edited!r}")
         return edited
 
     return apply

@@ -105,8 +105,12 @@ def with_user(user: User) -> SpecOption:
     """Run the process as this user.
 
     Raises:
-        InvalidArgumentError: A number is not in 0 to 2**31 - 1.
+        InvalidArgumentError: A number is not in 0 to 2**31 - 1, or this is a name, which nobody has looked up.
     """
+    if not isinstance(user, User):
+        raise InvalidArgumentError(
+            f"with_user takes a User that was looked up, not {user!r}: names belong in user= of create_container or run"
+        )
     return with_user_ids(user.uid, user.gid, additional_gids=user.additional_gids)
 
 

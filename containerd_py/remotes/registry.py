@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 import attrs
 from anyio import to_thread
 
-from containerd_py.errors import ContainerdError
+from containerd_py.errors import ContainerdError, InvalidArgumentError
 from containerd_py.references import PATH_RE, Reference
 from containerd_py.remotes.answers import most_telling
 from containerd_py.remotes.auth import Authorizer
@@ -158,3 +158,18 @@ class Registry:
 
 
 DEFAULT_REGISTRY: Final = Registry()
+
+
+def chosen_registry(registry: Registry | None) -> Registry:
+    """Return the settings that were given, or else the default ones.
+
+    Raises:
+        InvalidArgumentError: These are no settings, such as a registry's name.
+    """
+    if registry is None:
+        return DEFAULT_REGISTRY
+    if not isinstance(registry, Registry):
+        raise InvalidArgumentError(
+            f"registry must be a Registry(…), not {registry!r}: which registry it is says the reference"
+        )
+    return registry

@@ -53,7 +53,10 @@ async def test_empty_input_is_an_end(client: Client, busybox: Image):
     ("wrong", "error", "message"),
     [
         ({"timeout": 5}, TypeError, "unexpected keyword argument 'timeout'"),
-        ({"input": "text"}, InvalidArgumentError, "encode text first"),
+        ({"input": "text"}, InvalidArgumentError, "not str: encode it first"),
+        ({"input": Path("file")}, InvalidArgumentError, "open files with anyio"),
+        ({"spec_options": [None]}, InvalidArgumentError, "spec option None"),
+        ({"image_or_ref": "127.0.0.1:1/none", "registry": "127.0.0.1:1"}, InvalidArgumentError, "must be a Registry"),
         ({"input": [b"a"]}, InvalidArgumentError, "input must be bytes"),
         ({"capture_limit": -1}, InvalidArgumentError, "capture_limit"),
         ({"args": b"/bin/true"}, InvalidArgumentError, "args must be a list"),

@@ -7,7 +7,7 @@ from containerd_py.oci.default_spec import DEFAULT_PATH, default_spec
 from containerd_py.oci.image_options import check_image_config, with_image_config
 from containerd_py.oci.image_spec import ImageConfig
 from containerd_py.oci.runtime_spec import Spec
-from containerd_py.oci.spec_options import compose, with_env, with_process_args, with_process_cwd
+from containerd_py.oci.spec_options import compose, with_env, with_process_args, with_process_cwd, with_user
 from containerd_py.types import Platform
 
 BASE = default_spec(namespace="demo", id="x")
@@ -115,6 +115,18 @@ def test_images_nobody_can_run(config: ImageConfig):
     """An image whose wishes cannot be met is refused before a snapshot is made."""
     with pytest.raises(InvalidArgumentError):
         check_image_config(config)
+
+
+def test_what_is_no_option_is_named():
+    """A handle in a configuration's place, a name in a user's, and options that return nothing are refused by name."""
+    with pytest.raises(InvalidArgumentError, match=r"await image\.config\(\)"):
+        with_image_config("alpine")  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError, match="user= of create_container"):
+        with_user("nobody")  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError, match="'x' is no function"):
+        compose("x")  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError, match="must return the spec, not None"):
+        compose(dict[str, str].clear)({"ociVersion": "1.1.0"})  # type: ignore[arg-type,return-value]
 
 
 def test_neither_section():
