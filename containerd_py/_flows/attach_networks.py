@@ -14,13 +14,14 @@ import attrs
 from anyio import to_thread
 
 from containerd_py._completion import run_to_completion
+from containerd_py._flows.directories import remove_if_empty
 from containerd_py._flows.hosts_files import HOSTS, enter_hosts, leave_hosts
 from containerd_py._flows.network_state import FILE, PORTS_FILE, NetworkState, read_network_state
 from containerd_py._flows.resolver_file import ResolverWish, resolver_text
+from containerd_py._whole_files import write_whole
 from containerd_py.cni.attachment import Attachment
 from containerd_py.cni.chain import Chain, raise_first
 from containerd_py.cni.config import NetworkConfig
-from containerd_py.cni.files import remove_if_empty, write_whole
 from containerd_py.cni.netns import is_netns, keep_netns, make_netns, remove_netns
 from containerd_py.cni.ports import PortMapping, PortRequest, choose_ports
 from containerd_py.cni.results import CNIResult

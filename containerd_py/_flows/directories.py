@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
+from pathlib import Path
 
 from anyio import to_thread
 
@@ -44,6 +46,12 @@ def remove_tree(path: str) -> None:
         OSError: It is a link or a file, or this user may not remove it.
     """
     shutil.rmtree(path, onerror=_unless_gone)
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove a directory that has nothing in it; leave any other. Blocks."""
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _unless_gone(_function: object, _path: str, raised: tuple[type[BaseException], BaseException, object]) -> None:

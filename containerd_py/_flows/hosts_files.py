@@ -18,7 +18,7 @@ from typing import Final
 import attrs
 
 from containerd_py._flows.network_state import HostsEntry
-from containerd_py.cni.files import write_whole
+from containerd_py._whole_files import write_whole
 from containerd_py.cni.locks import locked
 from containerd_py.cni.results import CNIResult, IPAddress, result_from
 from containerd_py.cni.store import DEFAULT_NAME

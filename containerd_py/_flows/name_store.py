@@ -16,8 +16,8 @@ from anyio import to_thread
 from containerd_py._flows.directory_locks import DirectoryLock, locked_directory, try_lock
 from containerd_py._flows.state_directory import OWN_MARK, StateDirectory, exists, remove_state_directory
 from containerd_py._flows.undoing import settled
-from containerd_py._flows.whole_files import write_whole
 from containerd_py._transport.scope import check_identifier
+from containerd_py._whole_files import write_whole
 from containerd_py.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
 from containerd_py.labels import NERDCTL_NAME
 from containerd_py.services.bundle import Services

@@ -12,9 +12,9 @@ from typing import Final
 
 import attrs
 
+from containerd_py._whole_files import write_whole
 from containerd_py.cni.attachment import Attachment
 from containerd_py.cni.config import NetworkConfig, network_from
-from containerd_py.cni.files import write_whole
 from containerd_py.cni.ports import PortMapping, Protocol
 from containerd_py.cni.results import CNIResult, result_from
 from containerd_py.cni.settings import NetworkSettings

@@ -18,7 +18,7 @@ from containerd_py._flows.state_directory import (
     state_directory,
 )
 from containerd_py._flows.undoing import settled
-from containerd_py._flows.whole_files import read_bounded, write_whole
+from containerd_py._whole_files import read_bounded, write_whole
 from containerd_py.cio.config import IOConfig
 from containerd_py.cio.json_log import OWN_FOLDER, log_folder_of, make_log_folder, placed_log
 from containerd_py.errors import InvalidArgumentError

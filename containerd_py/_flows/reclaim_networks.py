@@ -8,10 +8,10 @@ from pathlib import Path
 import attrs
 from anyio import to_thread
 
+from containerd_py._flows.directories import remove_if_empty
 from containerd_py._flows.network_settings import network_settings
 from containerd_py._flows.state_directory import data_store, exists, remove_leftover_directories
 from containerd_py.cni.cache import CachedAttachment
-from containerd_py.cni.files import remove_if_empty
 from containerd_py.cni.netns import is_netns, remove_netns
 from containerd_py.cni.settings import NetworkSettings
 from containerd_py.cni.store import NetworkStore

@@ -20,7 +20,7 @@ from containerd_py._flows.directories import check_nothing_mounted, remove_tree
 from containerd_py._flows.directory_locks import locked_directory, make_private_directory
 from containerd_py._flows.name_store import check_name
 from containerd_py._flows.state_directory import data_store
-from containerd_py._flows.whole_files import read_bounded, write_whole
+from containerd_py._whole_files import read_bounded, write_whole
 from containerd_py.errors import InvalidArgumentError, NotFoundError
 from containerd_py.oci.strict_json import load_object
 from containerd_py.services.bundle import Services

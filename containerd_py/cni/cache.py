@@ -14,9 +14,9 @@ from typing import Final
 
 import attrs
 
+from containerd_py._whole_files import write_whole
 from containerd_py.cni.attachment import Attachment
 from containerd_py.cni.config import MAX_CONFIG_SIZE, NetworkConfig, parse_network
-from containerd_py.cni.files import write_whole
 from containerd_py.cni.results import MAX_RESULT_SIZE, CNIResult, result_from
 from containerd_py.errors import InvalidArgumentError
 from containerd_py.oci.json_fields import Fields

@@ -14,8 +14,8 @@ from typing import Final
 
 import attrs
 
+from containerd_py._whole_files import write_whole
 from containerd_py.cni.config import SUFFIXES, NetworkConfig, load_network, network_from
-from containerd_py.cni.files import write_whole
 from containerd_py.cni.locks import locked
 from containerd_py.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
 from containerd_py.oci.json_fields import Fields
