@@ -198,6 +198,16 @@ def unsigned_varint(value: int) -> bytes:
         return SIZES[value]
     if value < 1 << 14:
         return bytes((value & 0x7F | 0x80, value >> 7))
+    if 1 << 21 <= value < 1 << 35:  # seconds since 1970, and nanoseconds
+        first, second, third, rest = (
+            value & 0x7F | 0x80,
+            value >> 7 & 0x7F | 0x80,
+            value >> 14 & 0x7F | 0x80,
+            value >> 21,
+        )
+        if rest < 0x80:
+            return bytes((first, second, third, rest))
+        return bytes((first, second, third, rest & 0x7F | 0x80, rest >> 7))
     made = bytearray((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80))
     value >>= 14
     while value >= 0x80:
@@ -209,12 +219,12 @@ def unsigned_varint(value: int) -> bytes:
 
 def int32(value: int) -> bytes:
     """Return the bytes of an int32 or an enum's value."""
-    return _checked(value, -(1 << 31), 1 << 31)
+    return unsigned_varint(value) if 0 <= value < 1 << 31 else _checked(value, -(1 << 31), 1 << 31)
 
 
 def int64(value: int) -> bytes:
     """Return the bytes of an int64."""
-    return _checked(value, -(1 << 63), 1 << 63)
+    return unsigned_varint(value) if 0 <= value < 1 << 63 else _checked(value, -(1 << 63), 1 << 63)
 
 
 def uint32(value: int) -> bytes:
