@@ -298,7 +298,7 @@ class Container(ContainerFiles):
         Raises:
             NotFoundError: It has no log.
             RemoteDaemonError: The daemon is on another host, and so is the log.
-            InvalidArgumentError: `tail` is negative, or a time has no time zone.
+            InvalidArgumentError: `tail` is negative, a time has no time zone, or lies too far back to be one.
         """
         wanted = window(tail=tail, since=since, until=until, timestamps=timestamps)
         return open_logs(self._services, self._id, wanted, follow=follow)

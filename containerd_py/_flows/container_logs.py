@@ -69,7 +69,7 @@ def window(
     """Check what is asked for.
 
     Raises:
-        InvalidArgumentError: `tail` is negative or a time has no time zone.
+        InvalidArgumentError: `tail` is negative, a time has no time zone, or lies too far back to be one.
     """
     if tail is not None and tail < 0:
         raise InvalidArgumentError(f"tail={tail}: there are no fewer than 0 lines")
@@ -78,7 +78,10 @@ def window(
 
 def _moment(time: datetime | timedelta | None, what: str) -> datetime | None:
     if isinstance(time, timedelta):
-        return datetime.now(UTC) - time
+        try:
+            return datetime.now(UTC) - time
+        except OverflowError as error:
+            raise InvalidArgumentError(f"{what}={time}: there was no time then, leave it out") from error
     if time is not None and time.tzinfo is None:
         raise InvalidArgumentError(f"{what}={time}: a time without a time zone is ambiguous, use datetime.now(UTC)")
     return time

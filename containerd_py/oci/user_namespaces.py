@@ -6,6 +6,7 @@ Source: user_namespaces(7), and `linux.uidMappings` of the OCI runtime specifica
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final, Self
 
@@ -17,6 +18,7 @@ from containerd_py.oci.runtime_spec import IDMapping, Spec
 OVERFLOW: Final = 65534  # what the kernel shows for an ID that the namespace does not have
 _MAX_ID: Final = 2**32 - 2
 _MAX_RANGES: Final = 340  # the kernel's limit
+_NUMBER: Final = re.compile(r"[0-9]{1,10}", re.ASCII)  # of 32 bits
 
 
 def _frozen(mappings: Iterable[IDMapping]) -> Sequence[IDMapping]:
@@ -120,7 +122,7 @@ def from_label(label: str) -> list[IDMapping]:
     mappings: list[IDMapping] = []
     for part in label.split(","):
         numbers = part.split(":")
-        if len(numbers) != 3 or not all(number.isascii() and number.isdecimal() for number in numbers):
+        if len(numbers) != 3 or not all(_NUMBER.fullmatch(number) for number in numbers):
             raise InvalidArgumentError(f"{label[:160]!a} is no range of IDs")
         container, host, size = map(int, numbers)
         mappings.append({"containerID": container, "hostID": host, "size": size})

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from containerd_py import NULL_IO, IOConfig, json_file_log, log_binary
-from containerd_py._flows.container_logs import LogLines, LogWindow, parse_line
+from containerd_py._flows.container_logs import LogLines, LogWindow, parse_line, window
 from containerd_py._logger import json_file
 from containerd_py._logger.json_file import MAX_ENTRY, LogFile, Stream
 from containerd_py.cio.json_log import LogFiles, log_folder_of, settle_log
+from containerd_py.errors import InvalidArgumentError
 
 ALL = LogWindow(since=None, until=None, tail=None, timestamps=False)
 
@@ -263,6 +265,13 @@ def test_a_name_that_is_missing_while_files_are_renamed_hides_none(tmp_path: Pat
 def test_what_is_no_entry_is_none(raw: bytes):
     """Whatever stands in the file, reading it does not fail."""
     assert parse_line(raw) is None
+
+
+@pytest.mark.parametrize("far", [timedelta.max, timedelta.min, timedelta(days=800_000)])
+def test_times_that_never_were_are_refused(far: timedelta):
+    """A span that leads out of the calendar is told to be one, wherever it leads."""
+    with pytest.raises(InvalidArgumentError, match="since="):
+        window(tail=None, since=far, until=None, timestamps=False)
 
 
 def test_a_log_that_cannot_be_opened_whole_leaves_no_descriptor(tmp_path: Path):
