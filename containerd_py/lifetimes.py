@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from inspect import iscoroutine
 from typing import Protocol, TypeVar
 
 from containerd_py._flows.undoing import CLEANUP_BOUND, CONTAINER_BOUND, tidy
 from containerd_py.container import Container
+from containerd_py.errors import InvalidArgumentError
 from containerd_py.task import Task
 
 
@@ -30,9 +32,16 @@ async def deleting(thing: DeletableT) -> AsyncIterator[DeletableT]:
     That the thing has gone already is fine.
 
     Raises:
+        InvalidArgumentError: This is nothing that can be deleted, such as a call that was not awaited.
         CleanupError: Deleting took too long.
         ContainerdError: Deleting failed.
     """
+    given: object = thing
+    if iscoroutine(given):
+        given.close()
+        raise InvalidArgumentError(f"deleting wants what {given.__qualname__} returns: await it first")
+    if not callable(getattr(thing, "delete", None)):
+        raise InvalidArgumentError(f"{thing!r} has nothing to delete: give a handle such as a task, container or image")
 
     async def delete() -> object:
         return await (thing.delete(force=True) if isinstance(thing, Task) else thing.delete())

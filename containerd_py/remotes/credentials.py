@@ -38,6 +38,10 @@ def sealed(source: CredentialSource | None) -> CredentialSource | None:
     """
     if source is None or callable(source):
         return source
+    if not isinstance(source, Mapping):
+        raise InvalidArgumentError(
+            "credentials are a function or a mapping by registry: {'registry.example': ('user', 'secret')}"
+        )
     return {_check_key(key): _credential(value) for key, value in source.items()}
 
 

@@ -6,7 +6,15 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from containerd_py import Cleanup, Client, FailedPreconditionError, Image, json_file_log
+from containerd_py import (
+    Cleanup,
+    Client,
+    FailedPreconditionError,
+    Image,
+    InvalidArgumentError,
+    deleting,
+    json_file_log,
+)
 from tests.integration.other_program import open_other_program
 
 SLEEP = ["/bin/sleep", "1000"]
@@ -33,6 +41,16 @@ async def test_everything_goes_in_order(client: Client, busybox: Image, tmp_path
         assert not await is_empty(client)
     assert await is_empty(client)
     assert not state.exists()
+
+
+async def test_what_cannot_be_deleted_is_refused_at_once(client: Client):
+    """A forgotten await, or something else than a handle, is told before the block begins, not at its end."""
+    with pytest.raises(InvalidArgumentError, match="load_container returns: await it first"):
+        async with deleting(client.load_container("x")):  # type: ignore[type-var]
+            pytest.fail("the block has begun")
+    with pytest.raises(InvalidArgumentError, match="'x' has nothing to delete"):
+        async with deleting("x"):  # type: ignore[type-var]
+            pytest.fail("the block has begun")
 
 
 async def test_an_exec_goes_before_its_task(client: Client, busybox: Image):

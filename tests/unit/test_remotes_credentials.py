@@ -79,6 +79,14 @@ def test_values_that_are_no_pair(value: object) -> None:
         sealed({"reg.example": value})
 
 
+@pytest.mark.parametrize("source", ["user:hidden", ("user", "hidden")])
+def test_no_mapping(source: object) -> None:
+    """Credentials are given by registry; the error does not show what was given instead."""
+    with pytest.raises(InvalidArgumentError, match="mapping by registry") as caught:
+        sealed(source)  # type: ignore[arg-type]
+    assert "hidden" not in str(caught.value)
+
+
 async def test_no_source() -> None:
     """Without a source nobody is told anything."""
     assert await look_up(None, origin_of("https://reg.example")) is None
