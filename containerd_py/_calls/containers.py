@@ -83,8 +83,9 @@ class ContainerCalls(Calls):
         `id` is generated where not given. A reference as `image` stands for `ensure_image` of it. `args` follow the
         image's entrypoint; without them its own command runs. `env` is laid over the image's, and None takes one of
         its variables away; `user` is looked up in the image ("name", "uid", "name:group", "uid:gid"). `spec_options`
-        come last and see everything before them. Image labels become the container's, except those reserved for containerd. `name` is what users call it, also to
-        nerdctl: one container of the namespace has it, and it is free again when that one is deleted.
+        come last and see everything before them. Image labels become the container's, except those reserved for
+        containerd. `name` is what users call it, also to nerdctl: one container of the namespace has it, and it is
+        free again when that one is deleted.
 
         `volumes` are directories that outlive it, "NAME:/path" or a `VolumeMount`; "/path" is one of its own, which is
         removed with it, and so are, with `image_volumes`, those that the image declares. What is not there is made;
