@@ -14,6 +14,7 @@ from containerd_py._flows.container_volumes import prune_volumes
 from containerd_py._flows.directories import remove_directory
 from containerd_py._flows.fifo_care import remove_fifos
 from containerd_py._flows.leftovers import find_leftovers
+from containerd_py._flows.lost_cgroups import remove_lost_cgroups
 from containerd_py._flows.lost_shims import end_lost_shims
 from containerd_py._flows.state_directory import remove_leftover_directories
 from containerd_py._flows.undoing import CLEANUP_BOUND, CONTAINER_BOUND, Debt, Step, note_failures, undo_all
@@ -99,12 +100,14 @@ class Cleanup:
         found = await find_leftovers(services)
         for task in found.tasks:
             self.add(task)
-        for record in found.containers:
-            self.add(Container(services, record.id))
+        for container in found.containers:
+            self.add(container)
         for what, step in found.leases:
             self.add_step(what, step)
-        shims = partial(end_lost_shims, services, found.containers)
-        self.add_step("ending shims that the daemon does not know", shims)
+        shims = partial(end_lost_shims, services, list(found.cgroups))
+        self._push(_ANYTHING, "ending shims that the daemon does not know", shims, bound=CONTAINER_BOUND)
+        cgroups = partial(remove_lost_cgroups, services, found.cgroups)
+        self._push(_DIRECTORY, "removing cgroups that no runtime knows of", cgroups)
         fifos = partial(remove_fifos, services, found.fifo_folders)
         self._push(_DIRECTORY, "removing folders with FIFOs", fifos)
         self._push(_DIRECTORY, "removing leftover directories", lambda: remove_leftover_directories(services))

@@ -11,8 +11,10 @@ from anyio import to_thread
 
 from containerd_py._daemon.cgroups import remove_cgroups
 from containerd_py._daemon.leftovers import containers_with_shims
+from containerd_py._flows.same_host import is_same_host
 from containerd_py._flows.specs import spec_of
 from containerd_py.errors import DataLossError, FailedPreconditionError, NotFoundError
+from containerd_py.services.bundle import Services
 from containerd_py.services.containers import ContainerRecord
 
 _PATIENCE: Final = 2.0  # seconds for processes that were killed a moment ago
@@ -29,12 +31,17 @@ def cgroup_of(record: ContainerRecord, namespace: str) -> str:
     return f"/{namespace}/{record.id}"
 
 
-async def remove_lost_cgroups(namespace: str, cgroups: Mapping[str, str]) -> None:
+async def remove_lost_cgroups(services: Services, cgroups: Mapping[str, str]) -> None:
     """Remove the cgroups of containers, given as paths by the containers' IDs, that have no shim on this machine.
+
+    To be called when nothing can make them anew. Those of another machine are not looked for.
 
     Raises:
         FailedPreconditionError: There are processes in them, even after a moment.
     """
+    if not await is_same_host(services):
+        return
+    namespace = services.namespace
     problems = await to_thread.run_sync(_remove, namespace, cgroups)
     with anyio.move_on_after(_PATIENCE):
         while problems:

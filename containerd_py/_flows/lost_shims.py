@@ -15,24 +15,20 @@ import anyio
 from anyio import to_thread
 
 from containerd_py._daemon.leftovers import RUNC_ROOT, container_of, containers_with_shims, end_shim, find_shims
-from containerd_py._flows.lost_cgroups import cgroup_of, remove_lost_cgroups
 from containerd_py._flows.same_host import is_same_host
-from containerd_py.cio.fifo_orphans import folders_open_in
 from containerd_py.cio.stuck_fifos import release_writers
 from containerd_py.services.bundle import Services
-from containerd_py.services.containers import ContainerRecord
 
 _PATIENCE: Final = 2.0  # seconds for a shim that is about to end, or to be known again
 _PAUSE: Final = 0.1
 _RUNC_LIMIT: Final = 10.0
 
 
-async def fifo_folders_of_shims(services: Services) -> set[str]:
-    """Return the folders in which shims of this namespace have FIFOs open, for tasks and for execs."""
+async def shims_of(services: Services) -> dict[int, str]:
+    """Return the containers of this namespace's shims, known to the daemon or not, by the shims' process IDs."""
     if not await is_same_host(services):
-        return set()
-    shims = await to_thread.run_sync(_shims, services.connection.address, services.namespace)
-    return await to_thread.run_sync(folders_open_in, shims)
+        return {}
+    return await to_thread.run_sync(_shims, services.connection.address, services.namespace)
 
 
 async def free_lost_shims(services: Services) -> None:
@@ -45,14 +41,11 @@ async def free_lost_shims(services: Services) -> None:
     await _until_none_is_lost(services)
 
 
-async def end_lost_shims(services: Services, containers: Iterable[ContainerRecord]) -> None:
+async def end_lost_shims(services: Services, containers: Iterable[str]) -> None:
     """Kill the shims, with what runs below them, that the daemon does not know even after a moment.
 
-    Of them, and of `containers` whose shim the daemon has ended without a word to runc, runc is told as well, and the
-    cgroups that runc does not know of are removed. Shims of another machine are not looked for.
-
-    Raises:
-        FailedPreconditionError: In the cgroup of such a container are processes.
+    Of them, and of `containers` whose shim the daemon has ended without a word to runc, runc is told as well. Shims of
+    another machine are not looked for.
     """
     if not await is_same_host(services):
         return
@@ -60,10 +53,7 @@ async def end_lost_shims(services: Services, containers: Iterable[ContainerRecor
     for shim in lost:
         await to_thread.run_sync(end_shim, shim)
     await _until_none_is_lost(services)  # whom the daemon has sent to clear up after them
-    cgroups = {container_id: f"/{services.namespace}/{container_id}" for container_id in lost.values()}
-    cgroups |= {record.id: cgroup_of(record, services.namespace) for record in containers}
-    await to_thread.run_sync(_forget_all, services.namespace, set(cgroups))
-    await remove_lost_cgroups(services.namespace, cgroups)
+    await to_thread.run_sync(_forget_all, services.namespace, {*lost.values(), *containers})
 
 
 async def _until_none_is_lost(services: Services) -> dict[int, str]:
