@@ -115,8 +115,11 @@ class Rpc:
         """
 
         async def generate() -> AsyncGenerator[list[T]]:
-            async with self._call(route, Cardinality.UNARY_STREAM, request, reply_type) as call:
-                async for made in call.recv_entries(EntryReader(reply_type, read)):
+            async with (
+                self._call(route, Cardinality.UNARY_STREAM, request, reply_type) as call,
+                aclosing(call.recv_entries(EntryReader(reply_type, read))) as found,
+            ):
+                async for made in found:
                     yield made
 
         return aclosing(generate())

@@ -74,6 +74,15 @@ async def test_a_long_list_can_be_given_up_anywhere(client: Client, many: int):
     assert await client.containers.get("c0")
 
 
+@pytest.mark.lines("2.1")
+async def test_a_stream_may_be_left_after_the_first(client: Client, many: int):
+    """What was not read is not sent on, nothing is left to be finished later, and the client goes on."""
+    for _ in range(3):
+        async with client.containers.open_list() as found:
+            assert (await anext(found)).spec == SPEC
+    assert len(await client.containers.list()) == many
+
+
 async def cancel_after(turns: int, scope: anyio.CancelScope) -> None:
     for _ in range(turns):
         await checkpoint()
