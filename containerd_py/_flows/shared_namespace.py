@@ -10,6 +10,7 @@ import attrs
 
 from containerd_py._flows.specs import spec_of, spec_to_value
 from containerd_py.errors import FailedPreconditionError, NotFoundError
+from containerd_py.filters import where
 from containerd_py.labels import NERDCTL_NAME, NERDCTL_NETWORKS
 from containerd_py.oci.namespace_options import with_linux_namespace
 from containerd_py.services.bundle import Services
@@ -36,7 +37,7 @@ async def find_container(services: Services, name: str) -> ContainerRecord:
     try:
         return await services.containers.get(name)
     except NotFoundError:
-        for record in await services.containers.list([f'labels."{NERDCTL_NAME}"=={json.dumps(name)}']):
+        for record in await services.containers.list([where("labels", NERDCTL_NAME).equals(name)]):
             return record
         raise
 
