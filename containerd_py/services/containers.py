@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from functools import cached_property, lru_cache
+from functools import cached_property
 from types import MappingProxyType
 from typing import Final
 
@@ -34,6 +34,7 @@ from containerd_py.services.wire import (
     any_from_wire,
     any_to_wire,
     mask_to_wire,
+    remembered,
     required,
     time_from_bytes,
     typed_from_any,
@@ -83,9 +84,9 @@ class ContainerRecord:
     updated_at: Timestamp | None = None
 
 
-@lru_cache(maxsize=64)  # there are few, and containers by the thousand
-def _runtime(data: bytes | None) -> Runtime:
-    runtime = ContainerRuntime.parse(data or b"")
+@remembered  # there are few, and containers by the thousand
+def _runtime(data: bytes) -> Runtime:
+    runtime = ContainerRuntime.parse(data)
     return Runtime(name=runtime.name, options=any_from_wire(runtime.options))
 
 
@@ -107,7 +108,7 @@ def _record(data: bytes, begin: int, end: int) -> ContainerRecord:
         id=id,
         labels=labels,
         image=image,
-        runtime=_runtime(runtime),
+        runtime=_runtime(runtime or b""),
         spec=any_from_bytes(spec),
         snapshotter=snapshotter,
         snapshot_key=snapshot_key,

@@ -19,6 +19,7 @@ from containerd_py.types import Descriptor, Mount, Platform, Timestamp
 from containerd_py.typeurl import TypedValue
 
 _GO_ZERO_TIME: Final = -62135596800  # seconds of 0001-01-01, which Go sends for "no time"
+_LONGEST_REMEMBERED: Final = 512  # bytes
 _TURN: Final = 200  # records that are made without letting others run: one to three milliseconds
 T = TypeVar("T")
 WireT = TypeVar("WireT")
@@ -31,6 +32,12 @@ async def converted(values: Sequence[WireT], convert: Callable[[WireT], T]) -> l
         await checkpoint()
         made += [convert(value) for value in values[start : start + _TURN]]
     return made
+
+
+def remembered(make: Callable[[bytes], T]) -> Callable[[bytes], T]:
+    """Make a frozen value once for bytes that come again and again; of long ones nothing is kept."""
+    known = lru_cache(maxsize=64)(make)
+    return lambda data: known(data) if len(data) <= _LONGEST_REMEMBERED else make(data)
 
 
 def required(value: T | None, what: str) -> T:
@@ -79,7 +86,7 @@ def descriptor_from_wire(value: WireDescriptor) -> Descriptor:
     return Descriptor(media_type=value.media_type, digest=value.digest, size=value.size, annotations=value.annotations)
 
 
-@lru_cache(maxsize=64)  # an image has many names
+@remembered  # an image has many names
 def descriptor_from_bytes(data: bytes) -> Descriptor:
     """Return the same for one that was left undecoded."""
     media_type, digest, size, annotations = WireDescriptor.values(data, 0, len(data))
