@@ -19,7 +19,7 @@ from containerd_py._flows.lost_shims import end_lost_shims
 from containerd_py._flows.state_directory import remove_leftover_directories
 from containerd_py._flows.undoing import CLEANUP_BOUND, CONTAINER_BOUND, Debt, Step, note_failures, undo_all
 from containerd_py.container import Container
-from containerd_py.lifetimes import DeletableT
+from containerd_py.lifetimes import DeletableT, deletion_bound
 from containerd_py.process import Process
 from containerd_py.services.bundle import Services
 from containerd_py.services.snapshots import SnapshotsService
@@ -67,8 +67,7 @@ class Cleanup:
         async def delete() -> object:
             return await (thing.delete(force=True) if isinstance(thing, Process) else thing.delete())
 
-        bound = CONTAINER_BOUND if isinstance(thing, Container) else CLEANUP_BOUND
-        self._push(_rank(thing), f"deleting {thing!r}", delete, bound=bound)
+        self._push(_rank(thing), f"deleting {thing!r}", delete, bound=deletion_bound(thing))
         return thing
 
     def add_snapshot(self, snapshots: SnapshotsService, key: str) -> None:

@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 from inspect import iscoroutine
 from typing import Protocol, TypeVar
 
-from containerd_py._flows.undoing import CLEANUP_BOUND, CONTAINER_BOUND, tidy
+from containerd_py._flows.undoing import CLEANUP_BOUND, CONTAINER_BOUND, PROCESS_BOUND, tidy
 from containerd_py.container import Container
 from containerd_py.errors import InvalidArgumentError
-from containerd_py.task import Task
+from containerd_py.process import Process
 
 
 class Deletable(Protocol):
@@ -21,15 +21,25 @@ class Deletable(Protocol):
         ...
 
 
+def deletion_bound(thing: object) -> float:
+    """Return how many seconds deleting this may take."""
+    match thing:
+        case Container():
+            return CONTAINER_BOUND
+        case Process():
+            return PROCESS_BOUND
+    return CLEANUP_BOUND
+
+
 DeletableT = TypeVar("DeletableT", bound=Deletable)
 
 
 @asynccontextmanager
 async def deleting(thing: DeletableT) -> AsyncIterator[DeletableT]:
-    """Lend a task, container, image or lease, and delete it on the way out; a running task is killed for it.
+    """Lend a task, exec, container, image or lease, and delete it on the way out; a process that runs is killed for it.
 
-    The deletion is out of reach of cancellation and bounded to 10 s, a container's to 90 s, for it may be on networks.
-    That the thing has gone already is fine.
+    The deletion is out of reach of cancellation and bounded: to 30 s for a process, to 90 s for a container, which may
+    be on networks, else to 10 s. That the thing has gone already is fine.
 
     Raises:
         InvalidArgumentError: This is nothing that can be deleted, such as a call that was not awaited.
@@ -44,9 +54,9 @@ async def deleting(thing: DeletableT) -> AsyncIterator[DeletableT]:
         raise InvalidArgumentError(f"{thing!r} has nothing to delete: give a handle such as a task, container or image")
 
     async def delete() -> object:
-        return await (thing.delete(force=True) if isinstance(thing, Task) else thing.delete())
+        return await (thing.delete(force=True) if isinstance(thing, Process) else thing.delete())
 
-    bound = CONTAINER_BOUND if isinstance(thing, Container) else CLEANUP_BOUND
+    bound = deletion_bound(thing)
     try:
         yield thing
     except BaseException as error:

@@ -12,7 +12,7 @@ from containerd_py._flows.restarts import is_restarted
 from containerd_py._flows.same_host import check_io, require_shared_fifos
 from containerd_py._flows.seccomp_refusal import without_seccomp
 from containerd_py._flows.specs import spec_of
-from containerd_py._flows.undoing import settled, undoing
+from containerd_py._flows.undoing import PROCESS_BOUND, settled, undoing
 from containerd_py.cio.config import IOConfig
 from containerd_py.errors import ContainerdError, FailedPreconditionError, InvalidArgumentError
 from containerd_py.services.bundle import Services
@@ -61,7 +61,7 @@ async def create_task(
 
     async with undoing(services.connection) as undo:
         try:
-            with undo.making(f"deleting task {record.id}", lambda: task.delete(force=True)):
+            with undo.making(f"deleting task {record.id}", lambda: task.delete(force=True), bound=PROCESS_BOUND):
                 task = await settled(create)
             await follow_networks(services, record, task.pid)
         except ContainerdError as error:

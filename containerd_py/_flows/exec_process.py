@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from containerd_py._flows.results import CompletedProcess, Input, check_capture, complete
 from containerd_py._flows.same_host import require_shared_fifos
 from containerd_py._flows.specs import process_to_value, spec_of
-from containerd_py._flows.undoing import Undo, settled, undoing
+from containerd_py._flows.undoing import PROCESS_BOUND, Undo, settled, undoing
 from containerd_py._flows.users import look_up_user
 from containerd_py._transport.scope import check_identifier
 from containerd_py.cio.config import NULL_IO, IOConfig
@@ -84,7 +84,8 @@ async def _make(
             terminal=io.terminal,
         )
 
-    with undo.making(f"deleting exec {exec_id} of {container_id}", lambda: process.delete(force=True)):
+    undoing_it = f"deleting exec {exec_id} of {container_id}"
+    with undo.making(undoing_it, lambda: process.delete(force=True), bound=PROCESS_BOUND):
         await settled(create)
     return process
 

@@ -10,7 +10,7 @@ from containerd_py._flows.create_container import ContainerOptions, create_conta
 from containerd_py._flows.create_task import create_task
 from containerd_py._flows.ensure_image import Policy, ensure_image
 from containerd_py._flows.results import CompletedProcess, Input, check_capture, complete
-from containerd_py._flows.undoing import CONTAINER_BOUND, undoing
+from containerd_py._flows.undoing import CONTAINER_BOUND, PROCESS_BOUND, undoing
 from containerd_py.cio.fifos import open_fifos
 from containerd_py.image import Image
 from containerd_py.remotes.registry import Registry
@@ -45,7 +45,7 @@ async def open_run(
         created = await create_container(services, image=image, args=args, terminal=terminal, **options)
         undo.push(f"deleting {created.container!r}", created.container.delete, bound=CONTAINER_BOUND)
         task = await create_task(services, created.record, io=io.config, rootfs=created.rootfs)
-        undo.push(f"deleting {task!r}", lambda: task.delete(force=True))
+        undo.push(f"deleting {task!r}", lambda: task.delete(force=True), bound=PROCESS_BOUND)
         await task.start()
         yield task
 

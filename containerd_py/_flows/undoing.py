@@ -20,6 +20,9 @@ from containerd_py._transport.connection import Connection
 from containerd_py.errors import AlreadyExistsError, CleanupError, ContainerdError, NotFoundError, UnavailableError
 
 CLEANUP_BOUND: Final = 10.0  # seconds for one step
+# Seconds for a task or exec: to die of SIGKILL, and then up to 10 that its shim waits for output which a child of it
+# holds open (containerd since 1.7.29 and 2.0; 2 before).
+PROCESS_BOUND: Final = 30.0
 CONTAINER_BOUND: Final = 90.0  # seconds for a container: detaching from its networks, others may have their turn before
 _SETTLE_BOUND: Final = 2.0  # seconds for what an earlier flow left, before giving way to the present one
 
@@ -133,9 +136,9 @@ class Undo:
         self._steps.append(Debt(what, step, bound))
 
     @contextmanager
-    def making(self, what: str, step: Step) -> Iterator[None]:
+    def making(self, what: str, step: Step, *, bound: float | None = None) -> Iterator[None]:
         """Register the step around the call that makes something; what exists already is somebody else's, and stays."""
-        debt = Debt(what, step)
+        debt = Debt(what, step, bound)
         self._steps.append(debt)
         try:
             yield

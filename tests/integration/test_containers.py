@@ -221,6 +221,7 @@ async def test_exec_ends_with_its_block(client: Client, busybox: Image):
         assert (await task.status()).state is TaskState.RUNNING
 
 
+@pytest.mark.lines("2.1")
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -241,6 +242,25 @@ async def test_a_wrong_exec_is_refused_and_the_task_runs_on(
         with pytest.raises(InvalidArgumentError, match=message):
             await task.run_exec(**{"args": ["/bin/true"]} | wrong)
         assert (await task.status()).state is TaskState.RUNNING
+        assert len(await task.pids()) == 1
+
+
+@pytest.mark.lines("2.1")
+async def test_an_exec_may_leave_a_child_behind(client: Client, busybox: Image):
+    """A child that holds an exec's output open delays its deletion as long as the shim waits, and fails nothing."""
+    async with client.open_run(busybox, SLEEP) as task:
+        result = await task.run_exec(["/bin/sh", "-c", "sleep 40 & echo started"])
+        assert (result.stdout, result.exit_code) == (b"started\n", 0)
+        assert len(await task.pids()) == 2  # the child runs on
+
+
+async def test_a_lent_exec_is_killed_at_the_end(client: Client, busybox: Image):
+    """`deleting` ends an exec that runs, as it does a task."""
+    async with client.open_run(busybox, SLEEP) as task:
+        async with deleting(await task.create_exec(SLEEP, id="lent")) as process:
+            await process.start()
+        with pytest.raises(NotFoundError):
+            await task.load_exec("lent")
         assert len(await task.pids()) == 1
 
 

@@ -49,6 +49,7 @@ async def test_empty_input_is_an_end(client: Client, busybox: Image):
     assert (await client.run(busybox, ["/bin/cat"], input=b"")).stdout == b""
 
 
+@pytest.mark.lines("2.1")
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
