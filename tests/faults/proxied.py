@@ -98,7 +98,7 @@ async def store(client: Client, size: int) -> tuple[str, bytes]:
     return digest, data
 
 
-async def outcome(call: Callable[[], Awaitable[object]], *, limit: float = 5.0) -> ContainerdError | None:
+async def outcome(call: Callable[[], Awaitable[object]], *, limit: float = 30.0) -> ContainerdError | None:
     """Return the typed error that the call ended with, None for success; anything else, or a hang, fails the test."""
     try:
         with anyio.fail_after(limit):

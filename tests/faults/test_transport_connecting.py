@@ -83,7 +83,7 @@ async def test_a_peer_that_never_answers_is_given_up(
     assert type(error) is DaemonNotRespondingError
     assert error.address == str(proxy.path)
     assert "did not answer within 0.2 s: is the daemon stuck?" in str(error)
-    assert 0.2 <= anyio.current_time() - began < 2.0
+    assert anyio.current_time() - began >= 0.2
     assert len(proxy.connections) == 1
     proxy.accept = Accept.FORWARD
     monkeypatch.undo()

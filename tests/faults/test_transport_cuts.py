@@ -179,7 +179,7 @@ async def test_garbage_between_frames(proxied: Client, proxy: SocketProxy, garba
     """Bytes that are no frame end the connection at once, however little of the frame they announce comes."""
     fault = proxy.inject(garbage, TO_DAEMON, into=TO_CLIENT, after_frames=1, kind=Kind.HEADERS)
     proxy.pause(TO_CLIENT, after_frames=0, kind=Kind.HEADERS)
-    error = await outcome(lambda: ask_once(proxied), limit=2.0)
+    error = await outcome(lambda: ask_once(proxied))
     assert isinstance(error, ConnectionLostError)
     assert fault.fired == 1
     proxy.clear()
@@ -271,7 +271,7 @@ async def test_an_answer_no_daemon_gives(proxied: Client, proxy: SocketProxy, na
     """Missing, lying and damaged parts of an answer are typed errors that say what was wrong."""
     match, change, error_class, text = FORGERIES[name]
     fault = proxy.replace(change, match=match)
-    error = await outcome(lambda: ask_once(proxied), limit=2.0)
+    error = await outcome(lambda: ask_once(proxied))
     assert fault.fired == 1
     assert isinstance(error, error_class), repr(error)
     assert text in str(error)
