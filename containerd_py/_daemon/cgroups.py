@@ -32,8 +32,8 @@ def cgroup_place(path: str) -> str:
 def hierarchies(mountinfo: str) -> list[Path]:
     """Return where the hierarchies are, of either version; `mountinfo` is what /proc/self/mountinfo says."""
     found: dict[Path, None] = {}
-    for line in mountinfo.splitlines():
-        fields = line.split()
+    for line in filter(None, mountinfo.split("\n")):  # names of mount points are anybody's: no splitlines()
+        fields = line.split(" ")
         point = Path(fields[4])
         if fields[fields.index("-") + 1] in _KINDS and (point == ROOT or ROOT in point.parents):
             found[point] = None
@@ -42,7 +42,7 @@ def hierarchies(mountinfo: str) -> list[Path]:
 
 def remove_cgroups(paths: Iterable[str]) -> list[str]:
     """Remove the cgroups, with those in them, that specs' paths lead to; return those that could not be removed."""
-    mounted = hierarchies(Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
+    mounted = hierarchies(os.fsdecode(Path("/proc/self/mountinfo").read_bytes()))
     places = [place for place in map(cgroup_place, paths) if place]
     return [problem for place in places for root in mounted for problem in remove_tree(root / place)]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import re
 import signal
 import subprocess
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from containerd_py._daemon.cgroups import remove_cgroups
+from containerd_py._daemon.mountinfo import mount_points
 
 TASKS: Final = "io.containerd.runtime.v2.task"
 RUNC_ROOT: Final = Path("/run/containerd/runc")  # shims of runc keep its state there, whatever the daemon's state is
@@ -148,7 +148,7 @@ def _listening_sockets(pid: int) -> Iterator[Path]:
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError):
                 inodes.add(str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]"))
-    for line in Path("/proc/net/unix").read_text(errors="surrogateescape").splitlines()[1:]:
+    for line in os.fsdecode(Path("/proc/net/unix").read_bytes()).split("\n")[1:]:
         fields = line.split(maxsplit=7)
         if len(fields) == 8 and fields[6] in inodes and fields[7].startswith("/"):
             yield Path(fields[7])
@@ -192,9 +192,7 @@ def unmount_under(folder: Path) -> list[str]:
 def mount_points_under(folder: Path) -> list[str]:
     """Return the mount points strictly below the folder, in the order in which they were mounted."""
     prefix = f"{os.path.realpath(folder)}/"
-    lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
-    points = [re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), line.split()[4]) for line in lines]
-    return [point for point in points if point.startswith(prefix)]
+    return [point for point in mount_points() if point.startswith(prefix)]
 
 
 def _unmount(point: str) -> None:

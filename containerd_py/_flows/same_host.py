@@ -117,4 +117,7 @@ def _is_shared(pid: int, folder: str) -> bool:
         return not Path(f"/proc/{pid}").exists()  # another daemon by now
     except OSError:
         return True  # no telling
-    return os.path.samestat(theirs, os.stat(folder))  # noqa: PTH116
+    try:
+        return os.path.samestat(theirs, os.stat(folder))  # noqa: PTH116
+    except OSError:
+        return False  # only the daemon has it

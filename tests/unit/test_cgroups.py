@@ -97,3 +97,9 @@ def test_a_containers_cgroup_is_read_from_its_spec(spec: bytes | None, path: str
     if spec is not None:
         record = attrs.evolve(record, spec=TypedValue(type_url=RUNTIME_SPEC, value=spec))
     assert cgroup_of(record, "default") == path
+
+
+def test_names_of_other_mounts_hide_no_hierarchy():
+    """A mount point may be called anything, line ends of other alphabets and carriage returns included."""
+    odd = "29 24 0:25 / /srv/a\u2028b\rc\x0cd rw - tmpfs tmpfs rw\n"
+    assert hierarchies(odd + MOUNTS + odd) == hierarchies(MOUNTS) != []
