@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Final, TypeVar
 
 from anyio.lowlevel import checkpoint
@@ -37,7 +37,12 @@ async def converted(values: Sequence[WireT], convert: Callable[[WireT], T]) -> l
 def remembered(make: Callable[[bytes], T]) -> Callable[[bytes], T]:
     """Make a frozen value once for bytes that come again and again; of long ones nothing is kept."""
     known = lru_cache(maxsize=64)(make)
-    return lambda data: known(data) if len(data) <= _LONGEST_REMEMBERED else make(data)
+
+    @wraps(make)
+    def recall(data: bytes) -> T:
+        return known(data) if len(data) <= _LONGEST_REMEMBERED else make(data)
+
+    return recall
 
 
 def required(value: T | None, what: str) -> T:
