@@ -4,18 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NoReturn, TypeVar
 
 import attrs
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
+KeyT = TypeVar("KeyT")
+ValueT = TypeVar("ValueT")
+
+
+class FrozenMap(dict[KeyT, ValueT]):
+    """A dict that nobody can change: what holds it stays a value, to be hashed, pickled, copied and made JSON of.
+
+    `dict(it)`, `it.copy()` and `it | other` give a dict of one's own.
+    """
+
+    __slots__ = ()
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        """Refuse to change it.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError("this belongs to a value that does not change: make a dict of it first")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> tuple[type[FrozenMap[KeyT, ValueT]], tuple[dict[KeyT, ValueT]]]:
+        return type(self), (dict(self),)
+
+
+NO_LABELS: Final[Mapping[str, str]] = FrozenMap()
 
 
 def frozen_map(items: Mapping[str, str]) -> Mapping[str, str]:
     """Copy a mapping into one nobody can change, so that values holding it stay values."""
-    return MappingProxyType(dict(items)) if items else NO_LABELS
+    return FrozenMap(items) if items else NO_LABELS
 
 
 class Timestamp(datetime):

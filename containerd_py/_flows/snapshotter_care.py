@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from types import MappingProxyType
 from typing import Final
 
 import anyio
@@ -25,7 +24,7 @@ from containerd_py.labels import GC_EXPIRE, GC_REF_SNAPSHOT, GC_ROOT
 from containerd_py.oci.image_spec import ImageConfig
 from containerd_py.services.bundle import Services
 from containerd_py.services.snapshots import SnapshotInfo, SnapshotKind, Usage
-from containerd_py.types import Descriptor
+from containerd_py.types import Descriptor, FrozenMap
 
 _AT_ONCE: Final = 10  # questions; that for an active snapshot makes the daemon walk its files
 # Conditions and references back from a snapshot to what it lives as long as: from containerd 2.2 on. Not weighed here:
@@ -34,7 +33,7 @@ _KEEPING_PREFIXES: Final = ("containerd.io/gc.bref.", "containerd.io/gc.cond.")
 
 
 def _frozen_counts(counts: Mapping[SnapshotKind, int]) -> Mapping[SnapshotKind, int]:
-    return MappingProxyType(dict(counts))
+    return FrozenMap(counts)
 
 
 @attrs.frozen(kw_only=True)

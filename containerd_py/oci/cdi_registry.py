@@ -6,7 +6,6 @@ import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 import attrs
@@ -14,6 +13,7 @@ import attrs
 from containerd_py.errors import ContainerdError, InvalidArgumentError, MissingExtraError, NotFoundError
 from containerd_py.oci.cdi_spec import CDIDevice, CDISpec, Edits, check_device_name, read_cdi_spec
 from containerd_py.oci.strict_json import load_object
+from containerd_py.types import FrozenMap
 
 CDI_DIRECTORIES: Final = ("/etc/cdi", "/var/run/cdi")  # for what stays and for what is generated; the latter wins
 _MAX_SPEC_SIZE: Final = 4 * 2**20  # bytes
@@ -95,9 +95,7 @@ def read_cdi_registry(directories: Sequence[str | os.PathLike[str]] = CDI_DIRECT
             devices[name] = best[0]
         else:
             conflicts[name] = tuple(source.path for source in best)
-    return CDIRegistry(
-        devices=MappingProxyType(devices), conflicts=MappingProxyType(conflicts), problems=tuple(problems)
-    )
+    return CDIRegistry(devices=FrozenMap(devices), conflicts=FrozenMap(conflicts), problems=tuple(problems))
 
 
 def read_cdi_file(path: Path) -> CDISpec:

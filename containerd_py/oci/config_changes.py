@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import Final
 
 import attrs
@@ -14,14 +13,15 @@ from containerd_py.labels import check_labels
 from containerd_py.oci.image_spec import reserved_label
 from containerd_py.oci.signals import parse_signal
 from containerd_py.oci.users import parse_user
+from containerd_py.types import FrozenMap
 
 _PORT: Final = re.compile(r"[0-9]{1,5}(?:-[0-9]{1,5})?(?:/(?:tcp|udp|sctp))?", re.ASCII)
 _MAX_PORT: Final = 65535
-_NOTHING: Final[Mapping[str, str | None]] = MappingProxyType({})
+_NOTHING: Final[Mapping[str, str | None]] = FrozenMap()
 
 
 def _frozen(items: Mapping[str, str | None]) -> Mapping[str, str | None]:
-    return MappingProxyType(dict(items)) if items else _NOTHING
+    return FrozenMap(items) if items else _NOTHING
 
 
 def _optional_tuple(items: Iterable[str] | None) -> tuple[str, ...] | None:

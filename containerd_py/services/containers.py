@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import cached_property
-from types import MappingProxyType
 from typing import Final
 
 import attrs
@@ -39,16 +38,16 @@ from containerd_py.services.wire import (
     time_from_bytes,
     typed_from_any,
 )
-from containerd_py.types import NO_LABELS, Timestamp, frozen_map
+from containerd_py.types import NO_LABELS, FrozenMap, Timestamp, frozen_map
 from containerd_py.typeurl import TypedValue
 
 LIST_ROUTE: Final = "/containerd.services.containers.v1.Containers/List"
 STREAM_ROUTE: Final = "/containerd.services.containers.v1.Containers/ListStream"
-_NO_EXTENSIONS: Final[Mapping[str, TypedValue]] = MappingProxyType({})
+_NO_EXTENSIONS: Final[Mapping[str, TypedValue]] = FrozenMap()
 
 
 def _frozen_extensions(items: Mapping[str, TypedValue]) -> Mapping[str, TypedValue]:
-    return MappingProxyType(dict(items)) if items else _NO_EXTENSIONS
+    return FrozenMap(items) if items else _NO_EXTENSIONS
 
 
 @attrs.frozen(kw_only=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from types import MappingProxyType
 from typing import Final
 
 from containerd_py._generated.containerd.services.diff.v1 import ApplyRequest, DiffRequest, DiffStub
@@ -18,10 +17,10 @@ from containerd_py.services.wire import (
     required,
     time_to_wire,
 )
-from containerd_py.types import NO_LABELS, Descriptor, Mount, Timestamp
+from containerd_py.types import NO_LABELS, Descriptor, FrozenMap, Mount, Timestamp
 from containerd_py.typeurl import TypedValue
 
-_NO_PAYLOADS: Final[Mapping[str, TypedValue]] = MappingProxyType({})
+_NO_PAYLOADS: Final[Mapping[str, TypedValue]] = FrozenMap()
 
 
 class DiffService:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from types import MappingProxyType
 from typing import Final
 
 import attrs
@@ -47,17 +46,17 @@ from containerd_py.services.wire import (
     required,
     time_from_wire,
 )
-from containerd_py.types import NO_LABELS, Mount, Platform, Timestamp, frozen_map
+from containerd_py.types import NO_LABELS, FrozenMap, Mount, Platform, Timestamp, frozen_map
 from containerd_py.typeurl import TypedValue
 
 DEFAULT_SANDBOXER: Final = "shim"  # the one every daemon from 1.7 on has; CRI brings "podsandbox"
-_NO_EXTENSIONS: Final[Mapping[str, TypedValue]] = MappingProxyType({})
+_NO_EXTENSIONS: Final[Mapping[str, TypedValue]] = FrozenMap()
 # 1.7 does what it was asked, publishes that on a topic without its slash, is refused by itself and answers with this.
 _UNPUBLISHED: Final = 'envelope topic "sandboxes/'
 
 
 def _frozen_extensions(items: Mapping[str, TypedValue]) -> Mapping[str, TypedValue]:
-    return MappingProxyType(dict(items))
+    return FrozenMap(items)
 
 
 @attrs.frozen(kw_only=True)

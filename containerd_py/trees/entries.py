@@ -9,18 +9,18 @@ from __future__ import annotations
 import stat
 import tarfile
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Final
 
 import attrs
 
 from containerd_py.errors import InvalidArgumentError
+from containerd_py.types import FrozenMap
 
 BLOCK: Final = 512  # bytes
 END: Final = bytes(2 * BLOCK)
 XATTR_PREFIX: Final = "SCHILY.xattr."
 CAPABILITY: Final = "security.capability"
-_NO_ATTRIBUTES: Final[Mapping[str, bytes]] = MappingProxyType({})
+_NO_ATTRIBUTES: Final[Mapping[str, bytes]] = FrozenMap()
 _TYPES: Final = {
     stat.S_IFREG: tarfile.REGTYPE,
     stat.S_IFDIR: tarfile.DIRTYPE,
