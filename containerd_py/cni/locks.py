@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from containerd_py.cni.stopping import Stop
-from containerd_py.errors import FailedPreconditionError
+from containerd_py.errors import FailedPreconditionError, PermissionDeniedError
 
 LOCK_BOUND: Final = 120.0  # seconds; whoever holds it longer hangs
 _PAUSES: Final = (0.002, 0.005, 0.01, 0.02)  # seconds between attempts, the last one repeated
@@ -23,9 +23,13 @@ def locked(path: Path, *, shared: bool = False, stop: Stop | None = None, bound:
 
     Raises:
         FailedPreconditionError: Somebody else held it for `bound` seconds.
+        PermissionDeniedError: This user may not open it.
         Stopped: The caller was cancelled while it waited.
     """
-    descriptor = _open(path)
+    try:
+        descriptor = _open(path)
+    except PermissionError as error:
+        raise PermissionDeniedError(f"the lock {path} may not be opened: networks are root's to make") from error
     try:
         _wait(descriptor, path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, stop, time.monotonic() + bound)
         yield

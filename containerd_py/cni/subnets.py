@@ -22,7 +22,7 @@ def parse_subnet(text: str) -> IPNetwork:
     """Read a subnet such as 10.9.0.0/24.
 
     Raises:
-        InvalidArgumentError: It is none, or has bits set beyond its prefix.
+        InvalidArgumentError: It is none, has bits set beyond its prefix, or has addresses that no network can give out.
     """
     try:
         network = ipaddress.ip_network(text, strict=False)
@@ -30,6 +30,8 @@ def parse_subnet(text: str) -> IPNetwork:
         raise InvalidArgumentError(f"subnet {str(text)[:64]!a}: {error}") from error
     if "/" not in text or str(network.network_address) != text.partition("/")[0]:
         raise InvalidArgumentError(f"subnet {str(text)[:64]!a}: did you mean {network}?")
+    if network.is_loopback or network.is_multicast or network.is_unspecified:
+        raise InvalidArgumentError(f"subnet {network} is for loopback or multicast: take a private one, as 10.9.0.0/24")
     return network
 
 

@@ -270,6 +270,8 @@ def test_wishes_that_cannot_be(wish: dict[str, object]):
         {"subnets": ("10.9.0.0/24",), "gateways": ("fd00::1",)},
         {"subnets": ("10.9.0.0/24",), "ip_ranges": ("10.9.1.0/25",)},
         {"subnets": ("10.9.0.0/24",), "ip_ranges": ("10.9.0.0/16",)},
+        {"subnets": ("127.0.0.0/8",)},
+        {"subnets": ("224.0.0.0/24",)},
     ],
 )
 def test_addresses_that_do_not_fit(wish: dict[str, tuple[str, ...]]):
