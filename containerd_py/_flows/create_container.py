@@ -238,8 +238,9 @@ async def _prepare(
         try:
             return await prepare_snapshot(snapshots, key, parent=base, labels=labels)
         except AlreadyExistsError as error:
-            error.add_note(f"a container of the ID {key!r} is there, or has left its snapshot: take another ID")
-            raise
+            raise AlreadyExistsError(
+                f"container ID {key!r} is taken: a container of that ID is there, or has left its snapshot; take another"
+            ) from error
 
 
 def _default_spec(namespace: str, container_id: str) -> runtime_spec.Spec:

@@ -183,9 +183,8 @@ async def test_what_is_no_io_is_refused(client: Client, busybox: Image):
     ):
         with pytest.raises(InvalidArgumentError, match=r"`\.config`"):
             await container.create_task(io=io)  # type: ignore[arg-type]
-        with pytest.raises(AlreadyExistsError) as caught:
+        with pytest.raises(AlreadyExistsError, match="container ID 'taken' is taken"):
             await client.create_container("taken", image=busybox, args=SLEEP)
-        assert "take another ID" in caught.value.__notes__[-1]
 
 
 async def test_exec_has_its_own_everything(client: Client, busybox: Image):
