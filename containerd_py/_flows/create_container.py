@@ -239,7 +239,7 @@ async def _prepare(
             return await prepare_snapshot(snapshots, key, parent=base, labels=labels)
         except AlreadyExistsError as error:
             raise AlreadyExistsError(
-                f"container ID {key!r} is taken: a container of that ID is there, or has left its snapshot; take another"
+                f"container ID {key!r} is taken: a container of that ID is there, or left its snapshot; take another"
             ) from error
 
 
