@@ -4,12 +4,15 @@ Needs the fixtures ``anyio_backend`` and, where a test has one of ``daemon`` and
 """
 
 from collections.abc import AsyncIterator
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import attrs
 import pytest
 
 from tests.harness.leaks import DaemonLike, LeakOracle, leak_oracle, wipe_namespace
+
+_PROJECT: Final = Path(__file__).parents[2]  # which may lie in the temporary folder
 
 __all__ = ["leak_targets", "no_leaks"]
 
@@ -38,8 +41,9 @@ async def no_leaks(
 ) -> AsyncIterator[LeakOracle]:
     """Fail the test when it leaves anything behind; ``no_leaks.expect(kind, part)`` lets something pass."""
     daemon, namespace = leak_targets.daemon, leak_targets.namespace
+    ignored = [tmp_path_factory.getbasetemp(), _PROJECT / ".hypothesis"]
     try:
-        async with leak_oracle(daemon=daemon, namespace=namespace, ignore=[tmp_path_factory.getbasetemp()]) as oracle:
+        async with leak_oracle(daemon=daemon, namespace=namespace, ignore=ignored) as oracle:
             yield oracle
     finally:
         if daemon is not None and namespace is not None and getattr(daemon, "returncode", None) is None:
