@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import anyio
 from anyio.abc import ByteReceiveStream
@@ -15,7 +16,8 @@ from containerd_py import connect
 
 async def typed() -> AsyncIterator[bytes]:
     while True:
-        await anyio.wait_readable(sys.stdin)
+        with suppress(PermissionError):  # a file, or /dev/null: always readable, and not to be waited for
+            await anyio.wait_readable(sys.stdin)
         line = os.read(sys.stdin.fileno(), 4096)
         if not line:
             return

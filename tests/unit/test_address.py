@@ -238,8 +238,10 @@ async def test_a_datagram_socket_is_a_typed_error(short_path: Path):
 AS_NOBODY = f"""
 import os, sys, anyio
 from tests.unit.test_address import call
+from containerd_py._generated.google.protobuf import Empty
 from containerd_py.errors import DaemonConnectError
 async def main():
+    bytes(Empty())  # what is loaded when it is needed has to be loaded by somebody who may read it
     if os.geteuid() == 0:
         os.setgroups([]), os.setgid({NOBODY}), os.setuid({NOBODY})
     try:
