@@ -226,9 +226,12 @@ async def undoing(connection: Connection) -> AsyncIterator[Undo]:
 
 
 async def settle_debts(connection: Connection) -> None:
-    """Undo what could not be undone while the daemon was away; what still cannot stays remembered."""
+    """Undo what could not be undone while the daemon was away; what still cannot stays remembered.
+
+    In the order in which it failed, which is a flow's reverse already: a task before its container.
+    """
     while connection.debts:
-        debt = connection.debts[-1]
+        debt = connection.debts[0]
         assert isinstance(debt, Debt)
         try:
             await tidy(debt.what, debt.step, bound=_SETTLE_BOUND)

@@ -100,6 +100,25 @@ async def test_a_daemon_killed_in_mid_run_is_a_typed_error(own_daemon, namespace
         await image.delete(synchronous=True)
 
 
+async def test_what_a_dead_daemon_could_not_undo_goes_in_order(own_daemon, namespace: str, seeded_images):
+    """A run that ends while the daemon is down is undone when it is back: the task, then its container."""
+    async with connect(own_daemon.address, namespace=namespace) as client:
+        image = await client.pull(seeded_images.busybox, via="client")
+        with pytest.raises(RuntimeError, match="the flow"):
+            async with client.open_run(image, SLEEP):
+                await own_daemon.kill()
+                raise RuntimeError("the flow failed")
+        debts = client.services.connection.debts
+        assert len(debts) >= 2
+        await own_daemon.restart()
+        with anyio.fail_after(60):
+            while debts:  # each flow pays for two seconds at most
+                async with client.hold_lease():
+                    pass
+        assert await left(client) == {}
+        await image.delete(synchronous=True)
+
+
 async def test_a_wait_survives_a_restart(own_daemon, namespace: str, seeded_images):
     """A daemon that restarts under a running task loses no waiter: the exit is told all the same."""
     async with connect(own_daemon.address, namespace=namespace) as client:

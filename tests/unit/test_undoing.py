@@ -326,17 +326,32 @@ async def test_what_a_dead_daemon_cannot_undo_is_owed(connection: FakeConnection
     assert not hasattr(raised.value, "__notes__")
 
 
-async def test_debts_are_paid_last_first(connection: FakeConnection, steps: Steps):
-    """Once the daemon is back, everything owed is done, once."""
-    connection.debts += [Debt("a", steps("a")), Debt("b", steps("b"))]
+async def test_debts_are_paid_as_they_were_to_be(connection: FakeConnection, steps: Steps):
+    """Once the daemon is back, everything owed is done, once, in the order of the flow's undoing."""
+    down = [DaemonNotListeningError("down", address="/a")] * 2
+
+    def once(name: str) -> Step:
+        async def step() -> None:
+            if down:
+                raise down.pop()
+            await steps(name)()
+
+        return step
+
+    with pytest.raises(FlowError):
+        async with undoing(connection) as undo:
+            undo.push("container", once("container"))
+            undo.push("task", once("task"))
+            raise FlowError
+    assert [debt.what for debt in connection.debts] == ["task", "container"]
     await settle_debts(connection)
-    assert steps.done == ["b", "a"]
+    assert steps.done == ["task", "container"]
     assert connection.debts == []
 
 
 async def test_debts_wait_while_the_daemon_is_away(connection: FakeConnection, steps: Steps):
     """At the first sign that the daemon is still away, paying stops and everything stays owed."""
-    connection.debts += [Debt("a", steps("a")), Debt("b", steps("b", raising=ConnectionLostError("lost")))]
+    connection.debts += [Debt("a", steps("a", raising=ConnectionLostError("lost"))), Debt("b", steps("b"))]
     await settle_debts(connection)
     assert [debt.what for debt in connection.debts] == ["a", "b"]
     assert steps.done == []
